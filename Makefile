@@ -1,0 +1,58 @@
+# Everything runs from $(VENV), which is made on first use: nothing has to be installed before `make demo` or `make test`.
+VENV   ?= .venv
+BUNDLE ?= dca_acdc
+# Names to try, in this order, for the Python 3.11 that makes the environment.
+PYTHON ?= python3.11 python3 python
+
+run := $(VENV)/bin/python
+is_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+
+.PHONY: help setup setup-dev demo test lint clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "Settings: BUNDLE=$(BUNDLE)  VENV=$(VENV)  PYTHON='$(PYTHON)'"
+
+setup: $(VENV)/.setup  ## make the environment and install requirements.txt
+	@echo "$(VENV) is ready"
+
+setup-dev: setup $(VENV)/.setup-dev  ## the same, with what test and lint need
+
+demo: setup  ## train, evaluate and infer BUNDLE on a made-up data set
+	$(run) -m tools demo --bundle $(BUNDLE)
+
+test: setup-dev  ## run the test suite
+	$(run) -m pytest
+
+lint: setup-dev  ## check style, format and types
+	$(run) -m ruff check
+	$(run) -m ruff format --check
+	$(run) -m mypy
+
+clean:  ## remove the caches (environment, data, runs and models stay)
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find bundles tools tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(run):
+	@for python in $(PYTHON); do \
+	  if $$python $(is_311) 2>/dev/null; then \
+	    echo "making $(VENV) with $$($$python --version)"; \
+	    $$python -m venv $(VENV) || { rm -f $@; echo "error: $$python could not make $(VENV) (see above)" >&2; exit 2; }; \
+	    exit 0; \
+	  fi; \
+	done; \
+	echo "error: Python 3.11 is needed and none of '$(PYTHON)' is it: install it, or name it with make PYTHON=/path/to/python3.11" >&2; \
+	exit 2
+
+# The stamps are written last, so an installation that was cut off is taken up again; the environment is an order-only
+# prerequisite because the time stamp of its Python says nothing about it.
+$(VENV)/.setup: requirements.txt | $(run)
+	@$(run) $(is_311) || { echo "error: $(VENV) is not of Python 3.11: remove it, or name another with make VENV=FOLDER" >&2; exit 2; }
+	@echo "installing $< into $(VENV) (the first time takes some minutes)"
+	@$(run) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(VENV)/.setup-dev: requirements-dev.txt $(VENV)/.setup
+	@echo "installing $< into $(VENV)"
+	@$(run) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@

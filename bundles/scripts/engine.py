@@ -1,0 +1,138 @@
+"""The trainer of all methods: MONAI's trainer with two streams, autocast on CPU and GPU, and a schedule per step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from ignite.metrics import Metric
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents, default_metric_cmp_fn
+from monai.inferers import Inferer
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from .data import TwoStreamLoader
+from .errors import UserError
+from .methods.base import Method
+
+
+def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
+    """The reduced precision that pays on this device, or None for float32.
+
+    bfloat16 on CPUs with its instructions (without them it is emulated and slow) and on GPUs that have it, float16 on
+    older GPUs.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return None
+
+
+class SemiSupervisedTrainer(SupervisedTrainer):
+    """Trains a `Method` on labelled and unlabelled batches.
+
+    A step is: the method's losses under autocast, backward, the optimizer's step, the schedule's step, and the method's
+    own update. `progress`, the share of the training that is done, is all a method knows of the time.
+
+    Args:
+        device: where to run.
+        max_epochs: epochs; an epoch is one pass of `train_data_loader`.
+        train_data_loader: yields {"image", "label"} and, where there are unlabelled cases, "image_u".
+        network: the method, or a DistributedDataParallel around it.
+        optimizer: of the method's parameters.
+        lr_scheduler: stepped once per step; None keeps the learning rate.
+        amp: use the reduced precision of `autocast_dtype`.
+        inferer: MONAI's key `train::inferer`; methods call their networks themselves.
+        key_train_metric, additional_metrics, metric_cmp_fn, train_handlers: as in MONAI's SupervisedTrainer.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        max_epochs: int,
+        train_data_loader: TwoStreamLoader,
+        network: Method | DistributedDataParallel,
+        optimizer: Optimizer,
+        lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        amp: bool = True,
+        inferer: Inferer | None = None,
+        key_train_metric: dict[str, Metric] | None = None,
+        additional_metrics: dict[str, Metric] | None = None,
+        metric_cmp_fn: Callable[[float, float], bool] = default_metric_cmp_fn,
+        train_handlers: Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=torch.nn.Identity(),
+            inferer=inferer,
+            key_train_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+            metric_cmp_fn=metric_cmp_fn,
+            train_handlers=train_handlers,
+            amp=False,  # MONAI's autocast knows only CUDA
+            decollate=False,
+        )
+        self.method: Method = network.module if isinstance(network, DistributedDataParallel) else network
+        self.lr_scheduler = lr_scheduler
+        self.autocast_dtype = autocast_dtype(device) if amp else None
+        self.grad_scaler = torch.amp.GradScaler(torch.device(device).type, enabled=self.autocast_dtype == torch.float16)
+        self.total_steps = max_epochs * len(train_data_loader)
+        self.add_event_handler(Events.EPOCH_STARTED, lambda: train_data_loader.set_epoch(self.state.epoch - 1))
+
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        batch = {k: v.to(self.state.device, non_blocking=self.non_blocking) for k, v in batchdata.items()}
+        progress = (self.state.iteration - 1) / self.total_steps
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.state.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            losses = self.network(batch["image"], batch["label"][:, 0].long(), batch.get("image_u"), progress)
+        loss = losses["loss"]
+        self.fire_event(IterationEvents.LOSS_COMPLETED)
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"training: expected a finite loss, found {loss.item()} at step {self.state.iteration}; "
+                "lower `lr`, or look for extreme values in the images with `python -m tools check`"
+            )
+        self.grad_scaler.scale(loss).backward()
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step()
+        self.method.after_step(progress)
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return {name: value.detach() for name, value in losses.items()}
+
+
+class Autocast(torch.nn.Module):
+    """Runs a network in the reduced precision of `autocast_dtype` and returns float32; `amp` False leaves it alone."""
+
+    def __init__(self, network: torch.nn.Module, device: torch.device, amp: bool = True) -> None:
+        super().__init__()
+        self.network = network
+        self.device_type = torch.device(device).type
+        self.dtype = autocast_dtype(device) if amp else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's output for [B, C, *spatial], in float32."""
+        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
+            return self.network(x).float()
+
+
+class SegmentationEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator in the reduced precision of `autocast_dtype`; all other arguments are MONAI's."""
+
+    def __init__(self, device: torch.device, network: torch.nn.Module, amp: bool = True, **kwargs: Any) -> None:
+        super().__init__(device=device, network=Autocast(network, device, amp), amp=False, **kwargs)

@@ -1,0 +1,47 @@
+"""Mistakes that a user can make and mend, and how they are told."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from types import TracebackType
+
+
+class UserError(ValueError):
+    """A mistake in the user's files, settings or command; its message is one line to print as it is.
+
+    The message names what was expected, what was found, in which file, and what to do. The command lines of this
+    project print it on stderr and exit with code 2.
+    """
+
+
+def user_message(error: BaseException | None) -> str | None:
+    """The one line for the user, if the error, or one that caused it, is the user's to mend; else None."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return " ".join(str(error).split("\n"))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            where = error.filename or "the output"
+            return f"{where}: expected a writable place with room, found: {error.strerror}; free space or choose another"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def report_in_one_line() -> None:
+    """Make this process end on a user's mistake with one line on stderr and exit code 2, instead of a traceback.
+
+    MONAI's bundle runner has no such place of its own; the configs call this first in `initialize`. Every other error
+    keeps its traceback.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        message = user_message(error)
+        if message is None:
+            sys.__excepthook__(kind, error, trace)
+            return
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(2)  # the only way to choose the exit code here
+
+    sys.excepthook = hook

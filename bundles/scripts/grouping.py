@@ -1,0 +1,228 @@
+"""Divide: the partition of the classes into head, medium and tail by the gaps between their sizes (DCA, Divide)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from os import PathLike
+
+import numpy as np
+
+from .errors import UserError
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("head", "medium", "tail")
+RULES = ("top2", "sequential", "uniform", "threshold", "manual")
+# Gaps that differ by rounding only are ties: otherwise multiplying all sizes by a constant could move a cut.
+GAP_DECIMALS = 9
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A partition of the foreground classes 1..K by size.
+
+    groups: class ids per group, head first, each sorted by size, the largest first (equal sizes by id).
+    names: the groups' names, which also name their experts: head, medium, tail; two groups are head and tail, a single
+        group is medium. Rule `threshold` alone keeps the names by share, so that any of the three can be missing.
+    proportions: P_c, the share of class c in all foreground, at index c - 1.
+    gaps: G_j = log(P_(j) / P_(j+1)) over the classes that have voxels, sorted by size, the largest first.
+    rule: the rule that made the groups.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    names: tuple[str, ...]
+    proportions: tuple[float, ...]
+    gaps: tuple[float, ...]
+    rule: str
+
+    def describe(self, labels: Mapping[int, str] | None = None) -> str:
+        """Text for the log: the classes, largest first, with share, log-gap to the next class and group."""
+        group_of = {c: name for name, group in zip(self.names, self.groups, strict=True) for c in group}
+        order = _by_size(self.proportions)
+        titles = {c: f"{c} {labels[c]}" if labels and c in labels else str(c) for c in order}
+        width = max(len("class"), *(len(title) for title in titles.values()))
+        lines = [
+            f"class groups by rule {self.rule}, largest class first",
+            f"  {'class':<{width}}  {'share':>9}  {'log-gap':>7}  group",
+        ]
+        for j, c in enumerate(order):
+            gap = f"{self.gaps[j]:.3f}" if j < len(self.gaps) else "-"
+            lines.append(f"  {titles[c]:<{width}}  {self.proportions[c - 1]:>9.4%}  {gap:>7}  {group_of[c]}")
+        lines += [
+            f"  {name}: {', '.join(titles[c] for c in group)}"
+            for name, group in zip(self.names, self.groups, strict=True)
+        ]
+        return "\n".join(lines)
+
+
+def group_classes(
+    sizes: Sequence[float] | Mapping[int, float],
+    rule: str = "top2",
+    manual: Sequence[Sequence[int]] | None = None,
+    thresholds: tuple[float, float] = (0.01, 0.10),
+) -> Grouping:
+    """Partition the foreground classes 1..K by their sizes over the labelled set (DCA, Divide).
+
+    Rules, with the log-gaps G_j between neighbours of the classes sorted by size:
+    - `top2`: cuts at the two largest gaps; of equal choices the one with the most even groups, then the first.
+    - `sequential` (the printed formula): first cut at the largest gap, second at the largest gap after it.
+    - `uniform`: three groups of equal numbers of classes, a remainder going to the larger classes.
+    - `threshold`: share above thresholds[1] is head, below thresholds[0] tail, else medium; an empty group is left out.
+    - `manual`: the groups given, head first.
+
+    K < 3 gives one class per group under every rule but `manual`. Classes of size 0 have no gap: they follow the
+    others in the tail, with a logged warning. Where fewer than three classes have a size, each of these is a group
+    and the empty ones fill the remaining groups in the order of their ids, so that there are min(3, K) groups.
+
+    Args:
+        sizes: voxels or mm3 of class c at index c - 1, or a mapping from the ids 1..K.
+        rule: one of RULES.
+        manual: class ids per group for the rule `manual`; one to three groups that partition 1..K.
+        thresholds: shares (tail, head) for the rule `threshold`.
+
+    Raises:
+        UserError: unknown rule, sizes that are not finite or all 0, `sequential` where its second cut does not exist,
+            thresholds out of order, manual groups that are no partition of 1..K.
+    """
+    volumes = _checked_sizes(sizes)
+    if rule not in RULES:
+        raise UserError(f"grouping rule: expected one of {', '.join(RULES)}, found {rule!r}")
+    if (manual is None) == (rule == "manual"):
+        found = "no groups with rule 'manual'" if manual is None else f"manual groups with rule {rule!r}"
+        raise UserError(f"grouping: expected manual groups exactly where the rule is 'manual', found {found}")
+    order = _by_size(volumes)
+    present = [c for c in order if volumes[c - 1] > 0]
+    absent = order[len(present) :]
+    gaps = tuple(math.log(volumes[a - 1]) - math.log(volumes[b - 1]) for a, b in pairwise(present))
+    total = math.fsum(volumes)
+    proportions = tuple(v / total for v in volumes)
+    if absent:
+        found = ", ".join(map(str, absent))
+        logger.warning("no labelled voxel of class %s: it has no part in the gaps and ranks last", found)
+
+    names: tuple[str, ...] | None = None
+    if manual is not None:
+        groups = _checked_manual(manual, order)
+    elif len(order) < 3 or (len(present) < 3 and rule != "threshold"):
+        groups = [g for g in (order[:1], order[1:2], order[2:]) if g]
+    elif rule == "threshold":
+        names, groups = _by_share(order, proportions, thresholds)
+    else:
+        first, second = _cuts(rule, [round(g, GAP_DECIMALS) for g in gaps], len(present))
+        groups = [order[:first], order[first:second], order[second:]]
+    if names is None:
+        names = {1: NAMES[1:2], 2: NAMES[::2], 3: NAMES}[len(groups)]
+    return Grouping(tuple(map(tuple, groups)), names, proportions, gaps, rule)
+
+
+def class_sizes(labels: Iterable[str | PathLike[str]], num_classes: int, unit: str = "voxels") -> np.ndarray:
+    """Size of every foreground class summed over label files, [num_classes] float64 (class c at index c - 1).
+
+    Args:
+        labels: label volumes in a format that MONAI's LoadImage reads, such as NIfTI, with the ids 0..num_classes.
+        num_classes: K, the number of foreground classes.
+        unit: "voxels", or "mm3" to weight each file's voxels by their volume.
+
+    Raises:
+        UserError: unknown unit; files that cannot be read or hold other values, all of them in one message.
+    """
+    from monai.transforms import LoadImage
+
+    if unit not in ("voxels", "mm3"):
+        raise UserError(f"class sizes: expected the unit voxels or mm3, found {unit!r}")
+    load = LoadImage(image_only=True, ensure_channel_first=False)
+    sizes = np.zeros(num_classes)
+    problems = []
+    for path in labels:
+        try:
+            label = load(path)
+        except Exception as error:  # each reader and decompressor raises its own
+            found = (str(error).splitlines() or [type(error).__name__])[0]
+            problems.append(f"{path}: expected a readable label image, found: {found}")
+            continue
+        values, counts = np.unique(label.numpy(), return_counts=True)
+        wrong = [v for v in values.tolist() if v not in range(num_classes + 1)]
+        if wrong:
+            found = ", ".join(f"{v:g}" for v in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
+            problems.append(f"{path}: expected label values 0..{num_classes}, found {found}")
+            continue
+        voxel = float(label.pixdim.prod()) if unit == "mm3" else 1.0
+        for value, count in zip(values.astype(int), counts, strict=True):
+            if value > 0:
+                sizes[value - 1] += count * voxel
+    if problems:
+        raise UserError("; ".join(problems) + "; correct the files or the number of classes")
+    return sizes
+
+
+def _checked_sizes(sizes: Sequence[float] | Mapping[int, float]) -> list[float]:
+    if isinstance(sizes, Mapping):
+        if sorted(sizes) != list(range(1, len(sizes) + 1)):
+            raise UserError(f"class sizes: expected the class ids 1..{len(sizes)}, found {sorted(sizes)}")
+        sizes = [sizes[c] for c in range(1, len(sizes) + 1)]
+    volumes = [float(v) for v in sizes]
+    if not all(math.isfinite(v) and v >= 0 for v in volumes):
+        raise UserError(f"class sizes: expected finite numbers of at least 0, found {volumes}")
+    if not any(volumes):
+        raise UserError("class sizes: expected a labelled voxel of at least one class, found none; check the labels")
+    return volumes
+
+
+def _by_size(sizes: Sequence[float]) -> list[int]:
+    """Class ids, the largest class first, equal sizes by id."""
+    return sorted(range(1, len(sizes) + 1), key=lambda c: (-sizes[c - 1], c))
+
+
+def _cuts(rule: str, gaps: list[float], classes: int) -> tuple[int, int]:
+    """Numbers of classes before the first and before the second cut; classes: those that have a size, at least 3."""
+    if rule == "uniform":
+        return math.ceil(classes / 3), math.ceil(2 * classes / 3)
+    if rule == "sequential":
+        first = gaps.index(max(gaps)) + 1
+        if first == len(gaps):
+            others = ", ".join(r for r in RULES if r != rule)
+            raise UserError(
+                f"grouping rule 'sequential': expected a gap after the largest one, found the largest gap "
+                f"({gaps[-1]:.3f}) to be the last; choose another rule: {others}"
+            )
+        rest = gaps[first:]
+        return first, first + rest.index(max(rest)) + 1
+
+    def merit(cut: tuple[int, int]) -> tuple[float, int]:
+        a, b = cut
+        return round(gaps[a - 1] + gaps[b - 1], GAP_DECIMALS), -(a**2 + (b - a) ** 2 + (classes - b) ** 2)
+
+    # The pair with the largest sum is the pair of the two largest gaps.
+    return max(combinations(range(1, classes), 2), key=merit)
+
+
+def _by_share(
+    order: list[int], proportions: Sequence[float], thresholds: tuple[float, float]
+) -> tuple[tuple[str, ...], list[list[int]]]:
+    tail, head = thresholds
+    if not 0 <= tail < head <= 1:
+        raise UserError(f"grouping thresholds: expected 0 <= tail < head <= 1, found tail {tail}, head {head}")
+    groups: dict[str, list[int]] = {name: [] for name in NAMES}
+    for c in order:
+        share = proportions[c - 1]
+        groups["head" if share > head else "tail" if share < tail or share == 0 else "medium"].append(c)
+    empty = [name for name in NAMES if not groups[name]]
+    if empty:
+        logger.warning("rule threshold (%g, %g) leaves no class for: %s", tail, head, ", ".join(empty))
+    kept = tuple(name for name in NAMES if groups[name])
+    return kept, [groups[name] for name in kept]
+
+
+def _checked_manual(manual: Sequence[Sequence[int]], order: list[int]) -> list[list[int]]:
+    given = [c for group in manual for c in group]
+    if sorted(given) != sorted(order) or not all(manual) or len(manual) > len(NAMES):
+        found = [list(group) for group in manual]
+        raise UserError(
+            f"manual groups: expected one to three non-empty groups with each class id of 1..{len(order)} "
+            f"exactly once, found {found}"
+        )
+    return [sorted(group, key=order.index) for group in manual]

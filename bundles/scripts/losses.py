@@ -1,0 +1,88 @@
+"""Segmentation losses with hooks for class weights and voxel masks, and an explicit rule for absent classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional
+
+ABSENT_RULES = ("skip", "smooth")
+
+
+def soft_dice(
+    probabilities: torch.Tensor,
+    target: torch.Tensor,
+    classes: Sequence[int] | None = None,
+    absent: str = "skip",
+    weight: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    smooth: float = 1e-5,
+) -> torch.Tensor:
+    """Dice loss with a squared denominator, over the whole batch (protocols 2).
+
+    Per class 1 - (2 sum(p g) + s) / (sum(p^2) + sum(g^2) + s), averaged over the classes.
+
+    Args:
+        probabilities: [B, C, *spatial], in any float type; sums are taken in float32.
+        target: [B, *spatial], class ids.
+        classes: the channels that count; None takes all, background included.
+        absent: what a foreground class without a voxel of `target` in the batch does. "skip" leaves it out: with a tiny
+            `smooth` its loss would be near one with almost no gradient. "smooth" keeps it in, as the peers do.
+        weight: [C], multiplies each class's loss before the mean.
+        mask: [B, *spatial], 0 where a voxel is to be ignored.
+        smooth: the s above.
+
+    Returns:
+        A scalar.
+    """
+    channels = list(range(probabilities.shape[1])) if classes is None else list(classes)
+    truth = functional.one_hot(target.long(), probabilities.shape[1]).movedim(-1, 1)[:, channels]
+    p, g = probabilities[:, channels].float(), truth.float()
+    if mask is not None:
+        p, g = p * mask.unsqueeze(1), g * mask.unsqueeze(1)
+    axes = [0, *range(2, p.dim())]
+    volume = g.sum(axes)  # g is 0 or 1, so this is also sum(g^2) where a mask is 0 or 1
+    per_class = 1 - (2 * (p * g).sum(axes) + smooth) / ((p * p).sum(axes) + (g * g).sum(axes) + smooth)
+    if weight is not None:
+        per_class = per_class * weight[channels]
+    if absent == "smooth":
+        return per_class.mean()
+    present = volume > 0
+    if 0 in channels:
+        present[channels.index(0)] = True
+    return (per_class * present).sum() / present.sum().clamp_min(1)
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross-entropy [B, C, *spatial] against class ids [B, *spatial], averaged over the (masked) voxels.
+
+    `weight` [C] scales each voxel's term by its class without renormalising, as the class-weighting methods of the field
+    do; `mask` [B, *spatial] weighs voxels and divides by its sum.
+    """
+    if weight is None and mask is None:
+        return functional.cross_entropy(logits.float(), target.long())
+    loss = functional.cross_entropy(logits.float(), target.long(), reduction="none")
+    if weight is not None:
+        loss = loss * weight[target.long()]
+    if mask is None:
+        return loss.mean()
+    return (loss * mask).sum() / mask.sum().clamp_min(1)
+
+
+def segmentation_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    classes: Sequence[int] | None = None,
+    absent: str = "skip",
+    weight: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """L_seg = (Dice + CE) / 2 (method, Conquer); `classes` restricts only the Dice part. Arguments as above."""
+    dice = soft_dice(logits.float().softmax(1), target, classes, absent, weight, mask)
+    return 0.5 * (dice + cross_entropy(logits, target, weight, mask))

@@ -1,0 +1,84 @@
+"""The methods by name. Choosing one is one override: `--method NAME`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ..errors import UserError
+from .base import Method
+from .dca import DCA
+from .supervised import Supervised
+
+METHODS: dict[str, type[Method]] = {"dca": DCA, "supervised": Supervised}
+PRESETS = ("cpu", "published")
+
+
+def create_predictor(
+    method: str, preset: str = "cpu", options: Mapping[str, Any] | None = None, **common: Any
+) -> nn.Module:
+    """The network that a method trains and that is deployed.
+
+    Args:
+        method: name of the method.
+        preset: "published" takes the options of the method's paper, any other preset the recommended ones.
+        options: arguments of the method's network that replace those.
+        common: arguments that all networks share (style, spatial_dims, in_channels, num_classes, width, ...); of these,
+            the ones that the method's network does not have and that are None are left out.
+
+    Raises:
+        UserError: an unknown method or option.
+    """
+    cls = _method(method)
+    chosen = dict(cls.published_network) if preset == "published" else {}
+    chosen |= {k: v for k, v in common.items() if v is not None} | dict(options or {})
+    return _call(cls.network, f"network of method {method}", chosen)
+
+
+def create_method(
+    name: str,
+    predictor: nn.Module,
+    preset: str = "cpu",
+    options: Mapping[str, Any] | None = None,
+    label_files: Sequence[str] = (),
+) -> Method:
+    """A method around its predictor, made ready with the labelled set.
+
+    Args:
+        name: name of the method.
+        predictor: the network from `create_predictor`.
+        preset: as for `create_predictor`.
+        options: arguments of the method that replace the preset's.
+        label_files: the labels of the labelled set, for methods that look at them once before training.
+
+    Raises:
+        UserError: an unknown method or option, unreadable labels.
+    """
+    cls = _method(name)
+    chosen = dict(cls.published) if preset == "published" else {}
+    chosen |= dict(options or {})
+    method: Method = _call(cls, f"method {name}", chosen, predictor)
+    method.prepare(label_files)
+    return method
+
+
+def _method(name: str) -> type[Method]:
+    if name not in METHODS:
+        close = difflib.get_close_matches(str(name), METHODS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"method: expected one of {', '.join(sorted(METHODS))}, found {name!r}{hint}")
+    return METHODS[name]
+
+
+def _call(target: Callable[..., Any], what: str, options: Mapping[str, Any], *args: Any) -> Any:
+    known = list(inspect.signature(target).parameters)[len(args) :]
+    for key in options:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(f"{what}: expected options out of {', '.join(known)}, found {key!r}{hint}")
+    return target(*args, **options)

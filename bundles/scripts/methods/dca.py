@@ -1,0 +1,137 @@
+"""DCA: Divide, Conquer, and Aggregate (CVPR 2026)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from ..errors import UserError
+from ..grouping import class_sizes, group_classes
+from ..losses import segmentation_loss
+from ..networks import DCANet, stitch
+from .base import RAMPS, Method
+
+logger = logging.getLogger(__name__)
+
+
+class DCA(Method):
+    """One expert decoder per size group, trained on its own classes, and a decoder that aggregates them.
+
+    L = sum over experts L_seg(expert(x_l), y_l of its group)  [+ L_seg(D_A(x_l), y_l)]
+        + weight * ramp(t) * L_seg(D_A(x_u), pseudo-label of x_u)
+
+    Gradients of both aggregation terms stop at the experts' features, so that aggregation cannot undo what each expert
+    has specialised in.
+
+    Args:
+        predictor: the DCANet.
+        grouping: rule that divides the classes by their size in the labelled set (see `grouping.group_classes`).
+        manual_groups: class ids per group for the rule "manual".
+        label_split: map the classes outside an expert's group to background; False trains every expert on all classes.
+        expert_dice: "own" counts an expert's own classes and background in its Dice, "all" every class.
+        supervise_aggregation: train D_A on the labelled images too.
+        unsup_weight: weight of the unlabelled term.
+        ramp, ramp_length: its warm-up (see `base.RAMPS`) and the share of the training that it takes.
+        unsup_gradient: how far the unlabelled term reaches: "encoder" through D_A into the shared encoder,
+            "aggregation" into D_A alone.
+        pseudo_label: "stitched" experts, or "mean" of their softmax and D_A's.
+        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+    """
+
+    network = DCANet
+    published: ClassVar[dict[str, Any]] = {
+        "supervise_aggregation": False,
+        "unsup_weight": 10.0,
+        "ramp": "sigmoid",
+        "ramp_length": 1.0,
+        "unsup_gradient": "encoder",
+        "pseudo_label": "stitched",
+    }
+    published_network: ClassVar[dict[str, Any]] = {"stitching": "logits"}
+
+    def __init__(
+        self,
+        predictor: DCANet,
+        grouping: str = "top2",
+        manual_groups: Sequence[Sequence[int]] | None = None,
+        label_split: bool = True,
+        expert_dice: str = "own",
+        supervise_aggregation: bool = True,
+        unsup_weight: float = 1.0,
+        ramp: str = "sigmoid",
+        ramp_length: float = 0.4,
+        unsup_gradient: str = "encoder",
+        pseudo_label: str = "mean",
+        absent: str = "skip",
+    ) -> None:
+        super().__init__(predictor)
+        for name, value, allowed in (
+            ("expert_dice", expert_dice, ("own", "all")),
+            ("ramp", ramp, tuple(RAMPS)),
+            ("unsup_gradient", unsup_gradient, ("encoder", "aggregation")),
+            ("pseudo_label", pseudo_label, ("stitched", "mean")),
+        ):
+            if value not in allowed:
+                raise UserError(f"method dca: expected {name} out of {', '.join(allowed)}, found {value!r}")
+        self.predictor: DCANet = predictor
+        self.grouping, self.manual_groups = grouping, manual_groups
+        self.label_split, self.expert_dice = label_split, expert_dice
+        self.supervise_aggregation = supervise_aggregation
+        self.unsup_weight, self.ramp, self.ramp_length = unsup_weight, ramp, ramp_length
+        self.unsup_gradient, self.pseudo_label = unsup_gradient, pseudo_label
+        self.absent = absent
+
+    def prepare(self, label_files: Sequence[str]) -> None:
+        """Divide: group the classes by their size in the labelled set, and give each expert its group."""
+        grouping = group_classes(
+            class_sizes(label_files, len(self.predictor.owner)), self.grouping, self.manual_groups
+        )
+        logger.info(grouping.describe())
+        self.predictor.set_groups(grouping.groups)
+
+    def forward(
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+    ) -> dict[str, torch.Tensor]:
+        """See `Method.forward`."""
+        net, labelled = self.predictor, len(image)
+        features = net.encoder(image if image_u is None else torch.cat([image, image_u]))
+        expert_logits, maps = net.decode_experts(features)
+        losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
+        if self.unsup_gradient == "aggregation":
+            features = [torch.cat([f[:labelled], f[labelled:].detach()]) for f in features]
+        aggregated = net.aggregation(features, [[m.detach() for m in level] for level in maps])
+        loss = losses["loss_experts"]
+        if self.supervise_aggregation:
+            losses["loss_aggregation"] = segmentation_loss(aggregated[:labelled], label, absent=self.absent)
+            loss = loss + losses["loss_aggregation"]
+        if image_u is not None:
+            target = self._pseudo_label(expert_logits[:, labelled:], aggregated[labelled:])
+            losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
+            weight = self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)
+            loss = loss + weight * losses["loss_unlabelled"]
+        return {"loss": loss, **losses}
+
+    def _expert_loss(self, expert_logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Sum over the experts of L_seg [E, B, C, *spatial] against the labels [B, *spatial] of their groups."""
+        losses = []
+        for expert, logits in enumerate(expert_logits):
+            if not self.label_split:
+                losses.append(segmentation_loss(logits, label, absent=self.absent))
+                continue
+            own = (self.predictor.owner == expert).nonzero().flatten() + 1
+            target = torch.where(torch.isin(label, own), label, torch.zeros_like(label))
+            classes = [0, *own.tolist()] if self.expert_dice == "own" else None
+            losses.append(segmentation_loss(logits, target, classes, self.absent))
+        return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def _pseudo_label(self, expert_logits: torch.Tensor, aggregated: torch.Tensor) -> torch.Tensor:
+        """Class ids [B, *spatial] for the unlabelled images."""
+        rule = self.predictor.stitching if self.label_split else "mean"
+        probabilities = stitch(expert_logits.float(), self.predictor.owner, rule).softmax(1)
+        if self.pseudo_label == "mean":
+            probabilities = probabilities + aggregated.float().softmax(1)
+        return probabilities.argmax(1)

@@ -1,0 +1,34 @@
+"""Training on the labels alone: the reference that every semi-supervised method must beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..losses import segmentation_loss
+from ..networks import SegmentationNet
+from .base import Method
+
+
+class Supervised(Method):
+    """L_seg of one network on the labelled batch; unlabelled images are not looked at.
+
+    With all patients labelled (`percent` 100) it is the fully supervised bound.
+
+    Args:
+        predictor: the network.
+        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+    """
+
+    network = SegmentationNet
+    unlabelled = False
+
+    def __init__(self, predictor: nn.Module, absent: str = "skip") -> None:
+        super().__init__(predictor)
+        self.absent = absent
+
+    def forward(
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+    ) -> dict[str, torch.Tensor]:
+        """See `Method.forward`."""
+        return {"loss": segmentation_loss(self.predictor(image), label, absent=self.absent)}

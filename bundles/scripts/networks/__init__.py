@@ -1,0 +1,7 @@
+"""Encoders, decoders and networks for 2D slices and 3D patches."""
+
+from .dca import DCANet
+from .encoder_decoder import Decoder, Encoder, SegmentationNet
+from .stitching import stitch
+
+__all__ = ["DCANet", "Decoder", "Encoder", "SegmentationNet", "stitch"]

@@ -1,0 +1,196 @@
+"""DCANet: a shared encoder, asymmetric expert decoders, and the decoder that aggregates them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv, Norm
+from torch import nn
+
+from ..errors import UserError
+from .blocks import crop_to, output_conv, pad_to_multiple
+from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
+from .stitching import STITCHING_RULES, stitch
+
+PREDICTIONS = ("aggregated", "stitched", "mean")
+
+# Convolutions per level (deepest first) and dilation of each expert. 3D: as published. 2D: the published proportions
+# around the U-Net's two convolutions per level.
+EXPERTS = {
+    "vnet": {"head": ((2, 2, 1, 1), 2), "medium": ((3, 3, 2, 1), 1), "tail": ((4, 4, 3, 2), 1)},
+    "unet": {"head": ((1, 1, 1, 1), 2), "medium": ((2, 2, 2, 2), 1), "tail": ((3, 3, 3, 3), 1)},
+}
+EXPERT_NAMES = {1: ("medium",), 2: ("head", "tail"), 3: ("head", "medium", "tail")}
+
+
+class DFAM(nn.Module):
+    """Dynamic feature aggregation: voxel-wise attention over the experts' features of one level (method, Aggregate).
+
+    Args:
+        spatial_dims: 2 or 3.
+        width: channels of the level.
+        experts: number of experts E.
+        features: "raw" weighs the experts' features themselves, "projected" their 1^d projections.
+    """
+
+    def __init__(self, spatial_dims: int, width: int, experts: int, features: str = "raw") -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.projected = features == "projected"
+        self.project = nn.ModuleList(conv(width, width, 1) for _ in range(experts))
+        self.attend = nn.Sequential(
+            conv(experts * width, width, 3, padding=1), nn.ReLU(), conv(width, experts, 1), nn.Softmax(dim=1)
+        )
+
+    def attention(self, projected: list[torch.Tensor]) -> torch.Tensor:
+        """E maps [B, w, *spatial] to the attention [B, E, *spatial]; over the experts it sums to one at every voxel."""
+        return self.attend(torch.cat(projected, dim=1))
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """E maps [B, w, *spatial] to their weighted sum [B, w, *spatial]."""
+        projected: list[torch.Tensor] = []
+        for i, project in enumerate(self.project):
+            projected.append(project(maps[i]))
+        weights = self.attention(projected)
+        summed = torch.zeros_like(maps[0])
+        for i, values in enumerate(projected if self.projected else maps):
+            summed = summed + weights[:, i : i + 1] * values
+        return summed
+
+
+class AggregationDecoder(nn.Module):
+    """The decoder D_A: at every level a DFAM adds the experts' features to the up-sampled stream.
+
+    With `dfam` None it is an ordinary decoder that sees nothing of the experts (the ablation "without DFAM").
+    """
+
+    def __init__(
+        self, style: str, spatial_dims: int, out_channels: int, width: int, experts: int, norm: str, dfam: str | None
+    ) -> None:
+        super().__init__()
+        widths = level_widths(width)[-2::-1]
+        self.levels = nn.ModuleList(
+            DecoderLevel(style, spatial_dims, w, convs, norm, dilation=1)
+            for w, convs in zip(widths, DECODER_CONVS[style], strict=True)
+        )
+        self.dfams = nn.ModuleList(
+            DFAM(spatial_dims, w, experts, dfam) if dfam is not None else nn.Identity() for w in widths
+        )
+        self.with_dfam = dfam is not None
+        self.out = output_conv(style, spatial_dims, width, out_channels)
+
+    def forward(self, features: list[torch.Tensor], expert_maps: list[list[torch.Tensor]]) -> torch.Tensor:
+        """The encoder's maps (finest first) and, per level (deepest first), the experts' maps, to logits."""
+        x = features[-1]
+        for i, (level, dfam) in enumerate(zip(self.levels, self.dfams)):  # noqa: B905 - TorchScript has no strict
+            extra = dfam(expert_maps[i]) if self.with_dfam else None
+            x = level(x, features[len(features) - 2 - i], extra)
+        return self.out(x)
+
+
+class DCANet(nn.Module):
+    """Divide, Conquer, and Aggregate: the network of the method (CVPR 2026).
+
+    Args:
+        style: "vnet" or "unet".
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_classes: foreground classes K; all logits have C = K + 1 channels.
+        width, norm, dropout: as for `Encoder`.
+        prediction: what `forward` returns: "aggregated" (the decoder D_A), "stitched" (the experts), or "mean" (of both
+            softmaxes). The parameters do not depend on it: one checkpoint gives all three.
+        stitching: rule of `stitch`.
+        dfam: "raw" or "projected" features in the DFAM; None leaves the DFAM out.
+        experts: the published "asymmetric" decoders; for the ablations "symmetric" (all like the medium one),
+            "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
+
+    The owner of each class is a buffer, so that a checkpoint carries its groups; `set_groups` writes it.
+    """
+
+    def __init__(
+        self,
+        style: str,
+        spatial_dims: int,
+        in_channels: int,
+        num_classes: int,
+        width: int = 16,
+        norm: str = Norm.BATCH,
+        dropout: float | None = None,
+        prediction: str = "aggregated",
+        stitching: str = "log_odds",
+        dfam: str | None = "raw",
+        experts: str = "asymmetric",
+    ) -> None:
+        super().__init__()
+        _expect("prediction", prediction, PREDICTIONS)
+        _expect("stitching", stitching, STITCHING_RULES)
+        _expect("dfam", dfam, ("raw", "projected", None))
+        _expect("experts", experts, ("asymmetric", "symmetric", "depth", "dilation"))
+        if num_classes < 1:
+            raise UserError(f"num_classes: expected at least one foreground class, found {num_classes}")
+        self.prediction, self.stitching = prediction, stitching
+        self.divisor, self.decoder_levels = DIVISOR, LEVELS - 1
+        self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
+        names = EXPERT_NAMES[min(3, num_classes)]
+        medium_convs, medium_dilation = EXPERTS[style]["medium"]
+        decoders = []
+        for name in names:
+            convs, dilation = EXPERTS[style][name]
+            decoders.append(
+                Decoder(
+                    style,
+                    spatial_dims,
+                    num_classes + 1,
+                    width,
+                    convs if experts in ("asymmetric", "depth") else medium_convs,
+                    dilation if experts in ("asymmetric", "dilation") else medium_dilation,
+                    norm,
+                )
+            )
+        self.experts = nn.ModuleList(decoders)
+        self.aggregation = AggregationDecoder(style, spatial_dims, num_classes + 1, width, len(names), norm, dfam)
+        self.owner: torch.Tensor
+        self.register_buffer("owner", torch.arange(num_classes).clamp(max=len(names) - 1))
+
+    @torch.jit.unused
+    def set_groups(self, groups: Sequence[Sequence[int]]) -> None:
+        """Give each expert its classes: `groups` holds class ids (1..K), one group per expert, head first."""
+        ids = sorted(c for group in groups for c in group)
+        if len(groups) != len(self.experts) or ids != list(range(1, len(self.owner) + 1)):
+            raise UserError(
+                f"groups: expected {len(self.experts)} groups that hold the classes 1..{len(self.owner)} once each, "
+                f"found {[list(g) for g in groups]}"
+            )
+        for expert, group in enumerate(groups):
+            for c in group:
+                self.owner[c - 1] = expert
+
+    def decode_experts(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        """All experts on the encoder's maps: logits [E, B, C, *spatial], and per level (deepest first) their maps."""
+        logits: list[torch.Tensor] = []
+        maps: list[list[torch.Tensor]] = [[] for _ in range(self.decoder_levels)]
+        for expert in self.experts:
+            decoded = expert(features)
+            for level in range(len(maps)):
+                maps[level].append(decoded[level])
+            logits.append(decoded[-1])
+        return torch.stack(logits), maps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C_in, *spatial] of any size to logits [B, K + 1, *spatial] of the chosen prediction."""
+        features = self.encoder(pad_to_multiple(x, self.divisor))
+        expert_logits, maps = self.decode_experts(features)
+        if self.prediction == "stitched":
+            logits = stitch(expert_logits, self.owner, self.stitching)
+        else:
+            logits = self.aggregation(features, maps)
+            if self.prediction == "mean":
+                stitched = stitch(expert_logits, self.owner, self.stitching)
+                logits = (0.5 * (logits.softmax(1) + stitched.softmax(1))).clamp_min(1e-8).log()
+        return crop_to(logits, list(x.shape))
+
+
+def _expect(name: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        raise UserError(f"{name}: expected one of {', '.join(map(str, allowed))}, found {value!r}")

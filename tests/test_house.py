@@ -1,0 +1,213 @@
+"""The rules of the house (CONTRIBUTING.md) that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((ROOT / "bundles" / "scripts").rglob("*.py"))
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+# What a packaged bundle may count on: MONAI's own environment.
+ALLOWED_IN_SCRIPTS = {"scripts", "torch", "monai", "ignite", "numpy", "scipy", "skimage", "nibabel"} | set(
+    sys.stdlib_module_names
+)
+UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {"eval", "exec", "__import__"}
+FORBIDDEN_METHODS = {"os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "shutil.unpack_archive"}
+FORBIDDEN_KEYWORDS = {"weights_only": False, "allow_pickle": True, "shell": True}
+# The direction of the data flow: a module imports none of those that stand above it.
+NOT_ABOVE = {
+    "grouping": {"networks", "losses", "methods", "engine"},
+    "networks": {"losses", "methods", "data", "engine", "handlers"},
+    "losses": {"networks", "methods", "data", "engine", "handlers"},
+    "metrics": {"networks", "losses", "methods", "data", "engine", "handlers"},
+    "data": {"networks", "losses", "methods", "engine", "handlers"},
+    "methods": {"data", "engine", "handlers"},
+}
+DATA_SETS = re.compile("acdc|synapse|btcv|amos", re.IGNORECASE)
+TOP_FOLDERS = "work|workspace|farm|root|home|Users|mnt|media|opt|scratch|tmp"
+MACHINE_PATH = re.compile(rf"(?<![\w.:/-])(?:/(?:{TOP_FOLDERS})/\w|[A-Z]:\\\w)")
+DATA_OR_WEIGHTS = re.compile(r"\.(nii|nii\.gz|dcm|h5|npy|npz|pt|pth|ts|onnx|whl)$")
+
+
+def dangers(tree: ast.AST) -> Iterator[str]:
+    """What in a module could run or unpack something that came in as data."""
+    for node in ast.walk(tree):
+        for module in imported(node):
+            if module.split(".")[0] in UNPICKLING:
+                yield f"line {node.lineno}: imports {module}"
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in FORBIDDEN_CALLS | FORBIDDEN_METHODS or called.endswith(".extractall"):
+            yield f"line {node.lineno}: calls {called}"
+        for keyword in node.keywords:
+            if keyword.arg in FORBIDDEN_KEYWORDS and not (
+                isinstance(keyword.value, ast.Constant) and keyword.value.value is not FORBIDDEN_KEYWORDS[keyword.arg]
+            ):
+                yield f"line {node.lineno}: {keyword.arg}={ast.unparse(keyword.value)}"
+
+
+def imported(node: ast.AST, package: str = "") -> list[str]:
+    """The modules that an import statement names; relative ones are resolved against `package`, or left out."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    if not node.level:
+        return [node.module or ""]
+    if not package:
+        return []
+    parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+    base = ".".join(parents + ([node.module] if node.module else []))
+    return [base] if node.module else [f"{base}.{alias.name}" for alias in node.names]
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def versions_in(path: str, pattern: str) -> str:
+    found = re.search(pattern, (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+    assert found, f"no version in {path}"
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def project_files() -> list[Path]:
+    """What is, or is about to be, in the history: everything that git does not ignore."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(f"needs a git checkout to know which files are the project's: {listed.stderr.strip()}")
+    return sorted({path for entry in listed.stdout.split("\0") if entry and (path := ROOT / entry).is_file()})
+
+
+@pytest.mark.parametrize("path", SCRIPTS + TOOLS, ids=name)
+def test_code_neither_unpickles_nor_runs_data(path):
+    assert list(dangers(parse(path))) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "def f():\n    from dill import loads",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=trusted)",
+        "numpy.load(path, allow_pickle=True)",
+        "archive.extractall(folder)",
+        "shutil.unpack_archive(path)",
+        "eval(text)",
+        "exec(text)",
+        "os.system(command)",
+        "subprocess.run(command, shell=True)",
+        "yaml.load(text)",
+    ],
+)
+def test_danger_is_recognised(code):
+    assert list(dangers(ast.parse(code)))
+
+
+@pytest.mark.parametrize("code", ["network.eval()", "torch.load(path, weights_only=True)", "subprocess.run([a, b])"])
+def test_harmless_code_is_not_called_dangerous(code):
+    assert list(dangers(ast.parse(code))) == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_scripts_import_only_what_a_bundle_may_count_on(path):
+    packages = {module.split(".")[0] for node in ast.walk(parse(path)) for module in imported(node)}
+    assert packages <= ALLOWED_IN_SCRIPTS
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_no_module_reaches_back_up_the_data_flow(path):
+    parts = path.relative_to(ROOT / "bundles").with_suffix("").parts
+    package = ".".join(parts[:-1])
+    modules = {module for node in ast.walk(parse(path)) for module in imported(node, package)}
+    used = {module.split(".")[1] for module in modules if module.startswith("scripts.")}
+    assert not used & NOT_ABOVE.get(parts[1], set())
+
+
+def test_relative_imports_are_resolved():
+    node = ast.parse("from ..engine import Trainer").body[0]
+    assert imported(node, "scripts.methods") == ["scripts.engine"]
+    node = ast.parse("from .. import engine").body[0]
+    assert imported(node, "scripts.methods") == ["scripts.engine"]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_scripts_name_no_data_set(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [f"line {i}: {line.strip()}" for i, line in enumerate(lines, 1) if DATA_SETS.search(line)] == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS + TOOLS, ids=name)
+def test_public_functions_and_classes_have_docstrings(path):
+    tree = parse(path)
+    public = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+    assert ast.get_docstring(tree) or not tree.body, "the module has no docstring"
+
+
+@pytest.mark.parametrize("path", SCRIPTS + TOOLS + TESTS, ids=name)
+def test_files_stay_small_enough_to_read(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 300
+
+
+def test_no_file_names_a_place_on_somebodys_machine(project_files):
+    found = []
+    for path in project_files:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:  # pictures
+            continue
+        found += [f"{name(path)}:{i}: {line.strip()}" for i, line in enumerate(lines, 1) if MACHINE_PATH.search(line)]
+    assert found == []
+
+
+@pytest.mark.parametrize("text", ["cd /" + "home/you/data", "'/" + "work/x'", "D:" + "\\data", "--source=/" + "mnt/d1"])
+def test_machine_path_is_recognised(text):
+    assert MACHINE_PATH.search(text)
+
+
+@pytest.mark.parametrize("text", ["#!/usr/bin/env bash", "https://example.org/home/page", "runs/tmp/x", "../opt/y"])
+def test_other_paths_are_not_called_machine_paths(text):
+    assert not MACHINE_PATH.search(text)
+
+
+def test_no_data_and_no_weights_in_the_project(project_files):
+    assert [name(path) for path in project_files if DATA_OR_WEIGHTS.search(path.name)] == []
+    assert [name(path) for path in project_files if path.stat().st_size > 1024 * 1024] == []
+
+
+def test_versions_agree_everywhere():
+    changelog = versions_in("CHANGELOG.md", r"^## \[(\d+\.\d+\.\d+)\]")
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == changelog
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == changelog
+    bundles = sorted(ROOT.glob("bundles/*/configs/metadata.json"))
+    assert bundles, "there is no bundle"
+    for path in bundles:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        newest = max(metadata["changelog"], key=lambda version: tuple(map(int, version.split("."))))
+        assert (name(path), metadata["version"], newest) == (name(path), changelog, changelog)

@@ -1,0 +1,63 @@
+"""`python -m tools VERB ...`: finds the verb's module, parses its arguments, turns user errors into exit code 2.
+
+A verb is a module of this package with `add_arguments(parser)` and `run(args) -> int`. Only the chosen one is imported,
+so that the others cost nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+
+from scripts.errors import UserError
+
+from .suggest import did_you_mean
+
+VERBS = {
+    "phantom": "make a small synthetic data set (cine heart or abdominal CT) to try everything on",
+    "prepare": "check a downloaded data set and write its datalist",
+    "check": "resolve a bundle's config without running it and name what is wrong with it",
+}
+
+# What a user can mend about the disk; any other OSError is a fault of the program and keeps its traceback.
+ADVICE = {
+    errno.ENOSPC: "no space left on the disk; free some, or choose an output folder on another disk",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose an output folder on another disk",
+    errno.EROFS: "the disk is read-only; choose another output folder",
+    errno.EACCES: "no permission; choose another folder, or have the permission granted",
+    errno.EEXIST: "expected a folder, found a file; choose another output folder",
+    errno.ENOTDIR: "expected a folder, found a file; choose another output folder",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, or 2 after a user error (argparse itself exits with 2)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    overview = argparse.ArgumentParser(
+        prog="python -m tools",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="verbs:\n" + "\n".join(f"  {verb:10}{summary}" for verb, summary in VERBS.items()),
+    )
+    overview.add_argument("verb", metavar="VERB", help="one of the verbs below; `VERB --help` tells its arguments")
+    verb = overview.parse_args(argv[:1]).verb
+    try:
+        if verb not in VERBS:
+            raise UserError(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}")
+        module = importlib.import_module(f"tools.{verb}")
+        parser = argparse.ArgumentParser(prog=f"python -m tools {verb}", description=VERBS[verb])
+        module.add_arguments(parser)
+        return int(module.run(parser.parse_args(argv[1:])))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in ADVICE:
+            raise
+        print(f"error: {error.filename or verb}: {ADVICE[error.errno]}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

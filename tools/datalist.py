@@ -1,0 +1,231 @@
+"""The datalist: one record per case, read from its files and checked against them before anything is trained."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Image
+from nibabel.nifti2 import Nifti2Image
+from numpy.typing import NDArray
+
+from scripts.errors import UserError
+
+GEOMETRY_TOLERANCE = 0.01  # mm; converters round the geometry of an image and of its label differently
+# What nibabel, gzip and the disk raise for a file that cannot be read to its end.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+)
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case and what their names tell; no `label` makes it an unlabelled case."""
+
+    id: str
+    patient: str
+    image: Path
+    label: Path | None = None
+    phase: str | None = None
+
+
+class Problems:
+    """Collects what is wrong with a data set, so that the user hears all of it at once.
+
+    Args:
+        source: folder of the data set.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.lines: list[str] = []
+
+    def add(self, file: Path, expected: str, found: str, fix: str) -> None:
+        """Note one problem of one file or folder."""
+        self.lines.append(f"{file}: expected {expected}, found {found}; {fix}")
+
+    def raise_if_any(self) -> None:
+        """Raise a UserError with one line per problem, if there is any; a single problem is one line in all."""
+        if len(self.lines) == 1:
+            raise UserError(f"{self.lines[0]}; nothing was written")
+        if self.lines:
+            summary = f"{len(self.lines)} problems in {self.source}; nothing was written:"
+            raise UserError("\n  ".join([summary, *self.lines]))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A NIfTI file in memory: voxel values [X, Y, Z], affine [4, 4] in mm, spacing in mm, hash of the file."""
+
+    values: NDArray[Any]
+    affine: NDArray[np.float64]
+    spacing: list[float]
+    sha256: str
+
+
+def read_volume(path: Path, problems: Problems) -> Volume | None:
+    """Read a 3D NIfTI file, compressed or not; None if that is impossible, with the reason in `problems`.
+
+    The whole file is read and decompressed in memory, because only then gzip's checksum is verified. The spacing is the
+    header's (pixdim), not the affine's: the official ACDC files have an sform of unit scale beside the right pixdim.
+    """
+    again = "download or export the file again"
+    expected = "a 3D NIfTI volume"
+    try:
+        data = path.read_bytes()
+        content = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        kind = next((k for k in (Nifti1Image, Nifti2Image) if k.header_class.may_contain_header(content)), None)
+        if kind is None:
+            problems.add(path, expected, "content that is not NIfTI", again)
+            return None
+        image = kind.from_bytes(content)
+        if len(image.shape) != 3:
+            size = " x ".join(map(str, image.shape))
+            problems.add(path, expected, f"{len(image.shape)}D ({size})", "export the file as one 3D volume")
+            return None
+        values = np.asanyarray(image.dataobj)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        problems.add(path, expected, f"a truncated or otherwise unreadable file ({reason})", again)
+        return None
+    if values.dtype.kind not in "iuf":
+        problems.add(path, "one number per voxel", f"the voxel type {values.dtype}", "export it in grey values")
+        return None
+    assert image.affine is not None
+    spacing = [round(float(zoom), 6) for zoom in image.header.get_zooms()]
+    if not (np.isfinite(image.affine).all() and np.linalg.det(image.affine) and np.isfinite(spacing).all()):
+        problems.add(path, "a finite, invertible affine", f"{image.affine[:3].tolist()}", "repair the header")
+        return None
+    return Volume(values, image.affine, spacing, hashlib.sha256(data).hexdigest())
+
+
+def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems: Problems) -> dict[str, Any] | None:
+    """The datalist's record of one case, with shape, spacing (mm), hashes and voxels per class.
+
+    Args:
+        files: where the case lies.
+        labels: id and name of every class, background included.
+        root: folder of the datalist; paths inside it are noted relative to it.
+        problems: takes whatever is wrong with the files.
+
+    Returns:
+        The record, or None after a problem.
+    """
+    before = len(problems.lines)
+    image = read_volume(files.image, problems)
+    label = read_volume(files.label, problems) if files.label else None
+    if image is not None:
+        _check_image(files.image, image, problems)
+    if files.label and label is not None:
+        _check_label(files.label, label, labels, problems)
+        if image is not None:
+            _check_pair(files.label, label, image, problems)
+    if image is None or len(problems.lines) > before:
+        return None
+    case: dict[str, Any] = {"id": files.id, "patient": files.patient}
+    if files.phase:
+        case["phase"] = files.phase
+    case["image"] = _noted_path(files.image, root)
+    if files.label:
+        case["label"] = _noted_path(files.label, root)
+    case["shape"] = list(image.values.shape)
+    case["spacing"] = image.spacing
+    case["orientation"] = "".join(nib.orientations.aff2axcodes(image.affine))
+    case["sha256"] = {"image": image.sha256}
+    if label is not None:
+        case["sha256"]["label"] = label.sha256
+        case["voxels"] = {str(k): int((label.values == k).sum()) for k in labels if k != 0}
+    return case
+
+
+def _check_image(path: Path, image: Volume, problems: Problems) -> None:
+    bad = int((~np.isfinite(image.values)).sum()) if image.values.dtype.kind == "f" else 0
+    if bad:
+        problems.add(path, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
+
+
+def _check_label(path: Path, label: Volume, labels: Mapping[int, str], problems: Problems) -> None:
+    values, counts = np.unique(label.values, return_counts=True)
+    odd = [(value, count) for value, count in zip(values.tolist(), counts.tolist(), strict=True) if value not in labels]
+    if odd:
+        found = ", ".join(f"{value:g} ({count} voxels)" for value, count in odd[:4]) + (", ..." if odd[4:] else "")
+        known = ", ".join(f"{k} {name}" for k, name in labels.items())
+        problems.add(path, f"only the label values {known}", found, "correct the label, or map its values to these")
+
+
+def _check_pair(path: Path, label: Volume, image: Volume, problems: Problems) -> None:
+    if label.values.shape != image.values.shape:
+        expected, found = (" x ".join(map(str, volume.values.shape)) for volume in (image, label))
+        problems.add(path, f"its image's shape {expected}", found, "export image and label on the same grid")
+        return
+    shift = float(np.abs(label.affine - image.affine).max())
+    if shift > GEOMETRY_TOLERANCE:
+        fix = "resample the label to the image, or copy the image's header if only the header is off"
+        problems.add(path, "its image's affine", f"one that differs by up to {shift:.4g} (mm)", fix)
+
+
+def _noted_path(path: Path, root: Path) -> str:
+    # abspath, not resolve: a link inside the data set stays the name that the user knows.
+    absolute, folder = Path(os.path.abspath(path)), Path(os.path.abspath(root))
+    return (absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute).as_posix()
+
+
+def datalist(name: str, modality: str, labels: Mapping[int, str], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of datalist.json, cases in the order of their ids."""
+    return {
+        "name": name,
+        "modality": modality,
+        "labels": {str(k): label for k, label in labels.items()},
+        "cases": sorted(cases, key=lambda case: str(case["id"])),
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all; its folder is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def describe(content: Mapping[str, Any]) -> str:
+    """A few lines for the user: how many cases, of which size and spacing, and how large each class is."""
+    cases = content["cases"]
+    labelled = [case for case in cases if "label" in case]
+    patients = len({case["patient"] for case in cases})
+    lines = [
+        f"{content['name']}: {patients} patients, {len(cases)} cases, {len(labelled)} of them labelled",
+        f"  shape {_span([case['shape'] for case in cases])}, spacing {_span([case['spacing'] for case in cases])} mm",
+    ]
+    for key, name in content["labels"].items():
+        counts = sorted(case["voxels"][key] for case in labelled) if key != "0" else []
+        if counts:
+            missing = f", absent in {counts.count(0)} cases" if 0 in counts else ""
+            median = int(np.median(counts))
+            lines.append(f"  {key:>2} {name}: {counts[0]} to {counts[-1]} voxels, median {median}{missing}")
+    return "\n".join(lines)
+
+
+def _span(rows: Sequence[Sequence[float]]) -> str:
+    low, high = np.min(rows, axis=0), np.max(rows, axis=0)
+    first, last = (" x ".join(f"{value:.4g}" for value in row) for row in (low, high))
+    return first if first == last else f"{first} to {last}"
