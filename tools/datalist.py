@@ -27,6 +27,8 @@ UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
+    OverflowError,
+    MemoryError,  # a damaged header asks for any amount
     zlib.error,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -70,11 +72,12 @@ class Problems:
 
 @dataclass(frozen=True)
 class Volume:
-    """A NIfTI file in memory: voxel values [X, Y, Z], affine [4, 4] in mm, spacing in mm, hash of the file."""
+    """A NIfTI file in memory: values [X, Y, Z], affine [4, 4] and spacing in mm, axis codes, hash of the file."""
 
     values: NDArray[Any]
     affine: NDArray[np.float64]
     spacing: list[float]
+    orientation: str
     sha256: str
 
 
@@ -108,10 +111,13 @@ def read_volume(path: Path, problems: Problems) -> Volume | None:
         return None
     assert image.affine is not None
     spacing = [round(float(zoom), 6) for zoom in image.header.get_zooms()]
-    if not (np.isfinite(image.affine).all() and np.linalg.det(image.affine) and np.isfinite(spacing).all()):
+    axes: tuple[Any, ...] = (None,)
+    if np.isfinite(image.affine).all():
+        axes = nib.orientations.aff2axcodes(image.affine)
+    if None in axes or not np.isfinite(spacing).all():
         problems.add(path, "a finite, invertible affine", f"{image.affine[:3].tolist()}", "repair the header")
         return None
-    return Volume(values, image.affine, spacing, hashlib.sha256(data).hexdigest())
+    return Volume(values, image.affine, spacing, "".join(axes), hashlib.sha256(data).hexdigest())
 
 
 def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems: Problems) -> dict[str, Any] | None:
@@ -145,7 +151,7 @@ def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems
         case["label"] = _noted_path(files.label, root)
     case["shape"] = list(image.values.shape)
     case["spacing"] = image.spacing
-    case["orientation"] = "".join(nib.orientations.aff2axcodes(image.affine))
+    case["orientation"] = image.orientation
     case["sha256"] = {"image": image.sha256}
     if label is not None:
         case["sha256"]["label"] = label.sha256

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
+from monai.engines import Workflow
 from torch.nn import Module
 
 from .engine import SemiSupervisedTrainer
@@ -45,7 +46,9 @@ def load_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
         raise UserError(f"{path}: expected a checkpoint, found no such file; train first or check the path") from None
     except Exception as error:
         reason = str(error).splitlines()[0][:120]
-        raise UserError(f"{path}: expected a checkpoint of tensors, found a damaged or foreign file ({reason})") from None
+        raise UserError(
+            f"{path}: expected a checkpoint of tensors, found a damaged or foreign file ({reason})"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a checkpoint (a dictionary of tensors), found a {type(content).__name__}")
     return content
@@ -62,8 +65,11 @@ def load_state(module: Module, state: Mapping[str, Any], path: str | Path) -> No
     foreign = [k for k in state if k not in own]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
     if missing or foreign or shapes:
-        found = [f"{len(keys)} {what} (first: {keys[0]})"
-                 for what, keys in (("missing", missing), ("unknown", foreign), ("of another shape", shapes)) if keys]
+        found = [
+            f"{len(keys)} {what} (first: {keys[0]})"
+            for what, keys in (("missing", missing), ("unknown", foreign), ("of another shape", shapes))
+            if keys
+        ]
         raise UserError(
             f"{path}: expected the weights of this {type(module).__name__}, found a checkpoint of another network with "
             f"{', '.join(found)}; use the `method`, `width` and number of classes that it was trained with"
@@ -86,8 +92,8 @@ class ResumeCheckpoint:
     """Saves after every epoch all that a run needs to go on exactly, and restores it where asked.
 
     One file, replaced atomically: the method's state (networks, teachers, banks), optimizer, schedule, gradient scaler,
-    epoch and step, torch's random state, and the best validation score so far. Order and augmentation need no state: they
-    depend only on the step (see `data`). Attach it after the validation handler, so that the best score is current.
+    epoch and step, torch's random state, and the best validation score so far. Order and augmentation need no state:
+    they depend only on the step (see `data`). Attach it after the validation handler, so that the best score is current.
 
     Args:
         path: the checkpoint, in the run's own folder; not among the bundle's models.
@@ -97,7 +103,7 @@ class ResumeCheckpoint:
     """
 
     def __init__(
-        self, path: str | Path, resume: bool = False, validator: Engine | None = None, interval: int = 1
+        self, path: str | Path, resume: bool = False, validator: Workflow | None = None, interval: int = 1
     ) -> None:
         self.path = Path(path)
         self.resume = resume

@@ -23,7 +23,9 @@ def user_message(error: BaseException | None) -> str | None:
             return " ".join(str(error).split("\n"))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             where = error.filename or "the output"
-            return f"{where}: expected a writable place with room, found: {error.strerror}; free space or choose another"
+            return (
+                f"{where}: expected a writable place with room, found: {error.strerror}; free space or choose another"
+            )
         error = error.__cause__ or error.__context__
     return None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from monai.engines import Workflow
 from monai.utils import string_list_all_gather
 
 from .engine import SemiSupervisedTrainer
@@ -120,9 +121,10 @@ class ScoreSaver:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _collect(self, engine: Engine) -> None:
-        self.cases += [str(item["id"]) for item in engine.state.batch]
+        batch: Any = engine.state.batch
+        self.cases += [str(item["id"]) for item in batch]
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Workflow) -> None:
         cases = string_list_all_gather(self.cases)
         for name, scores in self.scores.items():
             rows = scores.rows(cases, self.labels)

@@ -62,8 +62,8 @@ def cross_entropy(
 ) -> torch.Tensor:
     """Cross-entropy [B, C, *spatial] against class ids [B, *spatial], averaged over the (masked) voxels.
 
-    `weight` [C] scales each voxel's term by its class without renormalising, as the class-weighting methods of the field
-    do; `mask` [B, *spatial] weighs voxels and divides by its sum.
+    `weight` [C] scales each voxel's term by its class without renormalising, as the class-weighting methods of the
+    field do; `mask` [B, *spatial] weighs voxels and divides by its sum.
     """
     if weight is None and mask is None:
         return functional.cross_entropy(logits.float(), target.long())

@@ -20,8 +20,8 @@ class LoadCased(MapTransform):
         spatial_dims: axes that a volume must have (a stack of 2D slices has three).
 
     Raises:
-        UserError: a file that is missing, truncated or not an image; a wrong number of axes; NaN or infinity; a label of
-            another shape than its image, or with other values.
+        UserError: a file that is missing, truncated or not an image; a wrong number of axes; NaN or infinity; a label
+            of another shape than its image, or with other values.
     """
 
     def __init__(self, num_classes: int, spatial_dims: int = 3) -> None:

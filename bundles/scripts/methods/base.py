@@ -18,8 +18,8 @@ class Method(nn.Module):
     the method's state dict resumes it exactly.
 
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
-    where they differ from the defaults, which are the ones this project recommends; `unlabelled` says whether the method
-    looks at unlabelled images at all.
+    where they differ from the defaults, which are the ones this project recommends; `unlabelled` says whether the
+    method looks at unlabelled images at all.
     """
 
     network: Callable[..., nn.Module]

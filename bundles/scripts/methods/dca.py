@@ -86,9 +86,8 @@ class DCA(Method):
 
     def prepare(self, label_files: Sequence[str]) -> None:
         """Divide: group the classes by their size in the labelled set, and give each expert its group."""
-        grouping = group_classes(
-            class_sizes(label_files, len(self.predictor.owner)), self.grouping, self.manual_groups
-        )
+        sizes = class_sizes(label_files, len(self.predictor.owner)).tolist()
+        grouping = group_classes(sizes, self.grouping, self.manual_groups)
         logger.info(grouping.describe())
         self.predictor.set_groups(grouping.groups)
 

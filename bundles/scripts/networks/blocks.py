@@ -61,7 +61,9 @@ def conv_stack(
     return stack
 
 
-def downsampling(style: str, spatial_dims: int, in_channels: int, out_channels: int, norm: str) -> tuple[nn.Module, int]:
+def downsampling(
+    style: str, spatial_dims: int, in_channels: int, out_channels: int, norm: str
+) -> tuple[nn.Module, int]:
     """Halve every spatial size; returns the module and the channels it puts out."""
     if style == "unet":
         return Pool[Pool.MAX, spatial_dims](2), in_channels

@@ -59,9 +59,7 @@ class Encoder(nn.Module):
             if level > 0:
                 down, channels = downsampling(style, spatial_dims, channels, out_channels, norm)
                 parts.append(down)
-            parts.append(
-                conv_stack(style, spatial_dims, channels, out_channels, convs, norm, dropout=rates[level])
-            )
+            parts.append(conv_stack(style, spatial_dims, channels, out_channels, convs, norm, dropout=rates[level]))
             levels.append(nn.Sequential(*parts))
             channels = out_channels
         self.levels = nn.ModuleList(levels)
@@ -121,8 +119,7 @@ class Decoder(nn.Module):
             raise UserError(f"convolutions per decoder level: expected {LEVELS - 1} numbers, found {list(depths)}")
         widths = level_widths(width)[-2::-1]
         self.levels = nn.ModuleList(
-            DecoderLevel(style, spatial_dims, w, depth, norm, dilation)
-            for w, depth in zip(widths, depths, strict=True)
+            DecoderLevel(style, spatial_dims, w, depth, norm, dilation) for w, depth in zip(widths, depths, strict=True)
         )
         self.out = output_conv(style, spatial_dims, width, out_channels)
 

@@ -1,0 +1,196 @@
+"""Datalists and splits: which cases there are, and which role each has."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import torch
+from monai.data import Dataset
+from monai.transforms import Compose
+
+from .errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def read_json(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read a JSON object from a file; `kind` names the file's role in the error.
+
+    Raises:
+        UserError: the file is missing or does not hold a JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a {kind}, found no such file; check the path or run `prepare`") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a {kind} in JSON, found text that does not parse ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a {kind} (a JSON object), found a {type(content).__name__}")
+    return content
+
+
+def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[str, list[dict[str, Any]]]:
+    """The cases of each role.
+
+    Args:
+        datalist: file written by `python -m tools prepare` or `phantom`.
+        split: split file: "train", "validation", "test" list patients, "labelled" maps a percentage to the labelled
+            patients as published. Any other percentage p takes the first floor(p * n / 100) of the n patients in
+            "train".
+        percent: share of the training patients whose labels may be used.
+
+    Returns:
+        "labelled", "unlabelled", "validation", "test": lists of {"id", "image", "label"} with absolute paths;
+        an unlabelled case has no "label", whether or not a file exists.
+
+    Raises:
+        UserError: a missing file, a percentage that gives no patient, patients of the split that the datalist lacks,
+            a labelled, validation or test case without a label.
+    """
+    cases = read_json(datalist, "datalist")
+    lists = read_json(split, "split file")
+    for key in ("train", "validation"):
+        if key not in lists:
+            raise UserError(f"{split}: expected a key {key!r} with a list of patients, found {sorted(lists)}")
+    train = list(lists["train"])
+    labelled = _labelled_patients(train, lists.get("labelled", {}), percent, split)
+    roles = {
+        "labelled": labelled,
+        "unlabelled": [p for p in train if p not in set(labelled)],
+        "validation": lists["validation"],
+        "test": lists.get("test", []),
+    }
+    by_patient: dict[str, list[dict[str, Any]]] = {}
+    for case in cases["cases"]:
+        by_patient.setdefault(case["patient"], []).append(case)
+    root = Path(datalist).resolve().parent
+    result = {}
+    missing: dict[str, list[str]] = {}
+    for role, patients in roles.items():
+        missing[role] = [p for p in patients if p not in by_patient]
+        chosen = [case for p in patients for case in by_patient.get(p, [])]
+        result[role] = [_item(case, root, with_label=role != "unlabelled") for case in chosen]
+        unlabelled = [item["id"] for item in result[role] if role != "unlabelled" and "label" not in item]
+        if unlabelled:
+            raise UserError(
+                f"{datalist}: expected a label for every {role} case, found none for {', '.join(unlabelled)}"
+            )
+    absent = [p for role in ("labelled", "unlabelled", "validation") for p in missing[role]]
+    if absent:
+        raise UserError(
+            f"{datalist}: expected every training and validation patient of {split}, found none of {_shorten(absent)}; "
+            "prepare the whole data set, or pass a split file of your own"
+        )
+    if missing["test"]:
+        logger.warning("%s: %d test patients of the split are not in the datalist", datalist, len(missing["test"]))
+    logger.info(
+        "split %s at %g %%: %s",
+        split,
+        percent,
+        ", ".join(f"{len(items)} {role} cases of {len(roles[role])} patients" for role, items in result.items()),
+    )
+    return result
+
+
+def _labelled_patients(
+    train: Sequence[str], published: Mapping[str, Sequence[str]], percent: float, split: str | Path
+) -> list[str]:
+    if not 0 < percent <= 100:
+        raise UserError(f"percent: expected a number above 0 and at most 100, found {percent}")
+    named = {float(key): list(patients) for key, patients in published.items()}
+    if float(percent) in named:
+        return named[float(percent)]
+    count = math.floor(percent * len(train) / 100 + 1e-9)
+    if count == 0:
+        raise UserError(
+            f"percent: expected at least one labelled patient, found {percent} % of {len(train)} patients in {split}; "
+            f"use {100 / len(train):.3g} or more"
+        )
+    return list(train[:count])
+
+
+def _item(case: Mapping[str, Any], root: Path, with_label: bool) -> dict[str, Any]:
+    item = {"id": case["id"], "image": str(root / case["image"])}
+    if with_label and "label" in case:
+        item["label"] = str(root / case["label"])
+    return item
+
+
+def _shorten(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, str]]:
+    """The images to infer on: every NIfTI file of a folder, one file, or the images of a datalist.
+
+    Args:
+        source: a folder that holds a datalist.json or, at any depth, NIfTI files (labels named *_gt and earlier
+            results named *_seg are passed over); or one NIfTI file.
+        image_key: key of the path in each item.
+
+    Returns:
+        Items {image_key: path}, sorted by path.
+
+    Raises:
+        UserError: nothing found, or files that are no volumes of three axes (all of them in one message).
+    """
+    source = Path(source)
+    if (source / "datalist.json").is_file():
+        cases = read_json(source / "datalist.json", "datalist")["cases"]
+        paths = [source.resolve() / case["image"] for case in cases]
+    elif source.is_file():
+        paths = [source]
+    else:
+        names = (p for pattern in ("*.nii", "*.nii.gz") for p in source.rglob(pattern))
+        paths = [p for p in names if not p.name.split(".")[0].endswith(("_gt", "_seg"))]
+    if not paths:
+        raise UserError(f"{source}: expected NIfTI images (*.nii, *.nii.gz), found none; check `dataset_dir`")
+    problems = [problem for path in sorted(paths) if (problem := _header_problem(path))]
+    if problems:
+        raise UserError("; ".join(problems))
+    return [{image_key: str(path)} for path in sorted(paths)]
+
+
+def _header_problem(path: Path) -> str | None:
+    try:
+        shape = nib.nifti1.load(path).shape
+    except Exception as error:  # nibabel's and the decompressors' own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        return f"{path}: expected a readable NIfTI image, found: {reason}"
+    if len(shape) != 3:
+        return f"{path}: expected a volume of three axes, found shape {shape}; convert it to one volume per file"
+    return None
+
+
+class ImageDataset(Dataset):
+    """Images to infer on, one by one; a file that cannot be used is named in one line.
+
+    Args:
+        data: items {image_key: path} (see `find_images`).
+        transform: the preprocessing.
+        image_key: key of the image.
+    """
+
+    def __init__(self, data: Sequence[dict[str, str]], transform: Compose, image_key: str = "image") -> None:
+        super().__init__(data, transform)
+        self.image_key = image_key
+
+    def _transform(self, index: int) -> Any:
+        path = self.data[index][self.image_key]
+        try:
+            item = super()._transform(index)
+        except Exception as error:  # each reader and decompressor raises its own
+            cause = error.__cause__ or error
+            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
+            raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
+        if not torch.isfinite(item[self.image_key]).all():
+            raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")
+        return item
