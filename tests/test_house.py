@@ -29,6 +29,8 @@ FORBIDDEN_METHODS = {"os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "
 FORBIDDEN_KEYWORDS = {"weights_only": False, "allow_pickle": True, "shell": True}
 # The direction of the data flow: a module imports none of those that stand above it.
 NOT_ABOVE = {
+    "datalists": {"data", "networks", "losses", "methods", "engine", "handlers"},
+    "transforms": {"data", "networks", "losses", "methods", "engine", "handlers"},
     "grouping": {"networks", "losses", "methods", "engine"},
     "networks": {"losses", "methods", "data", "engine", "handlers"},
     "losses": {"networks", "methods", "data", "engine", "handlers"},

@@ -17,6 +17,7 @@ from scripts.errors import UserError
 from .suggest import did_you_mean
 
 VERBS = {
+    "demo": "train, evaluate and infer a bundle on the embedded phantom",
     "phantom": "make a small synthetic data set (cine heart or abdominal CT) to try everything on",
     "prepare": "check a downloaded data set and write its datalist",
     "check": "resolve a bundle's config without running it and name what is wrong with it",

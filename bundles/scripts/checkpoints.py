@@ -18,6 +18,20 @@ from .errors import UserError
 
 logger = logging.getLogger(__name__)
 
+# What a checkpoint of a run holds.
+RESUMED = (
+    "epoch",
+    "iteration",
+    "total_steps",
+    "method",
+    "optimizer",
+    "lr_scheduler",
+    "grad_scaler",
+    "random",
+    "random_cuda",
+    "best",
+)
+
 
 def save_atomically(content: Any, path: str | Path) -> None:
     """`torch.save` that leaves either the old file or the complete new one, whatever happens meanwhile."""
@@ -45,7 +59,7 @@ def load_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     except FileNotFoundError:
         raise UserError(f"{path}: expected a checkpoint, found no such file; train first or check the path") from None
     except Exception as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise UserError(
             f"{path}: expected a checkpoint of tensors, found a damaged or foreign file ({reason})"
         ) from None
@@ -88,12 +102,38 @@ def load_predictor(network: Module, path: str | Path, device: torch.device | str
     logger.info("loaded %s", path)
 
 
+class BestModel:
+    """Writes model.pt, the predictor's plain state dict, whenever the validation reaches a new best score.
+
+    Unlike MONAI's CheckpointSaver it replaces the file atomically, and a resumed run (see `ResumeCheckpoint`) knows the
+    best score of its first part and does not overwrite that model with a worse one.
+
+    Args:
+        path: the file.
+        network: the predictor.
+    """
+
+    def __init__(self, path: str | Path, network: Module) -> None:
+        self.path = Path(path)
+        self.network = network
+
+    def attach(self, engine: Workflow) -> None:
+        """Compare after every validation; `engine` is the validation engine and has a key metric."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def save(self, engine: Workflow) -> None:
+        """Write the model if this epoch is the best so far; only the first process does."""
+        if engine.state.rank == 0 and engine.state.best_metric_epoch == engine.state.epoch:
+            save_atomically(self.network.state_dict(), self.path)
+
+
 class ResumeCheckpoint:
     """Saves after every epoch all that a run needs to go on exactly, and restores it where asked.
 
     One file, replaced atomically: the method's state (networks, teachers, banks), optimizer, schedule, gradient scaler,
     epoch and step, torch's random state, and the best validation score so far. Order and augmentation need no state:
-    they depend only on the step (see `data`). Attach it after the validation handler, so that the best score is current.
+    they depend only on the step (see `data`). Attach it last: after the validation, so that the best score is current,
+    and after the curves, so that a kill in between repeats an epoch rather than loses its row.
 
     Args:
         path: the checkpoint, in the run's own folder; not among the bundle's models.
@@ -147,6 +187,12 @@ class ResumeCheckpoint:
         if not self.resume or not self.path.exists():
             return
         state = load_tensors(self.path, engine.state.device)
+        missing = [key for key in RESUMED if key not in state]
+        if missing:
+            raise UserError(
+                f"{self.path}: expected a checkpoint of a run, found one without {', '.join(missing)}; "
+                "resume from the file that training wrote, or start anew"
+            )
         if state["total_steps"] != engine.total_steps:
             raise UserError(
                 f"{self.path}: expected a run of {engine.total_steps} steps, found one of {state['total_steps']}; the "

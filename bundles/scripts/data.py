@@ -178,7 +178,9 @@ class TwoStreamLoader:
             batch_sampler=self.sampler,
             collate_fn=_collate,
             num_workers=num_workers,
-            persistent_workers=num_workers > 0,
+            # Loaders draw their workers' seeds from torch's own state, more or less often with their number: that would
+            # change the dropout.
+            generator=torch.Generator(),
         )
 
     def set_epoch(self, epoch: int) -> None:

@@ -47,8 +47,8 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
         percent: share of the training patients whose labels may be used.
 
     Returns:
-        "labelled", "unlabelled", "validation", "test": lists of {"id", "image", "label"} with absolute paths;
-        an unlabelled case has no "label", whether or not a file exists.
+        "labelled", "unlabelled", "validation", "test": lists of {"id", "image", "label", "spacing"} with absolute
+        paths; an unlabelled case has no "label", whether or not a file exists.
 
     Raises:
         UserError: a missing file, a percentage that gives no patient, patients of the split that the datalist lacks,
@@ -118,6 +118,8 @@ def _labelled_patients(
 
 def _item(case: Mapping[str, Any], root: Path, with_label: bool) -> dict[str, Any]:
     item = {"id": case["id"], "image": str(root / case["image"])}
+    if "spacing" in case:
+        item["spacing"] = list(case["spacing"])
     if with_label and "label" in case:
         item["label"] = str(root / case["label"])
     return item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from types import TracebackType
 
@@ -16,9 +17,16 @@ class UserError(ValueError):
     """
 
 
+# A DataLoader's worker hands its error over as text: a new error whose message is the worker's traceback.
+IN_TRACEBACK = re.compile(rf"^{re.escape(UserError.__module__)}\.UserError: (.+)$", re.MULTILINE)
+
+
 def user_message(error: BaseException | None) -> str | None:
     """The one line for the user, if the error, or one that caused it, is the user's to mend; else None."""
     while error is not None:
+        from_worker = IN_TRACEBACK.search(str(error))
+        if from_worker:
+            return from_worker[1]
         if isinstance(error, UserError):
             return " ".join(str(error).split("\n"))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):

@@ -78,8 +78,9 @@ class CurveLog:
             **{name: total / max(1, self.steps) for name, total in self.sums.items()},
             **self._validation(engine.state.epoch),
         }
-        rows = [r for r in self._earlier() if int(r["epoch"]) < engine.state.epoch]
-        write_scores_csv(self.path, [*rows, row])
+        rows = [*(r for r in self._earlier() if int(r["epoch"]) < engine.state.epoch), row]
+        columns = dict.fromkeys(column for r in rows for column in r)  # epochs without validation have fewer
+        write_scores_csv(self.path, [{column: r.get(column, "") for column in columns} for r in rows])
 
     def _validation(self, epoch: int) -> dict[str, float]:
         if self.validator is None or self.validator.state.epoch != epoch:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from .errors import UserError
+
 ABSENT_RULES = ("skip", "smooth")
 
 
@@ -19,7 +21,7 @@ def soft_dice(
     mask: torch.Tensor | None = None,
     smooth: float = 1e-5,
 ) -> torch.Tensor:
-    """Dice loss with a squared denominator, over the whole batch (protocols 2).
+    """Dice loss with a squared denominator, over the whole batch, as in the published 2D protocol.
 
     Per class 1 - (2 sum(p g) + s) / (sum(p^2) + sum(g^2) + s), averaged over the classes.
 
@@ -35,7 +37,12 @@ def soft_dice(
 
     Returns:
         A scalar.
+
+    Raises:
+        UserError: an unknown rule for absent classes.
     """
+    if absent not in ABSENT_RULES:
+        raise UserError(f"absent: expected one of {', '.join(ABSENT_RULES)}, found {absent!r}")
     channels = list(range(probabilities.shape[1])) if classes is None else list(classes)
     truth = functional.one_hot(target.long(), probabilities.shape[1]).movedim(-1, 1)[:, channels]
     p, g = probabilities[:, channels].float(), truth.float()
@@ -83,6 +90,6 @@ def segmentation_loss(
     weight: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """L_seg = (Dice + CE) / 2 (method, Conquer); `classes` restricts only the Dice part. Arguments as above."""
+    """L_seg = (Dice + CE) / 2 (DCA, Conquer); `classes` restricts only the Dice part. Arguments as above."""
     dice = soft_dice(logits.float().softmax(1), target, classes, absent, weight, mask)
     return 0.5 * (dice + cross_entropy(logits, target, weight, mask))

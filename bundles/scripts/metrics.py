@@ -66,21 +66,21 @@ EMPTY_POLICIES = {
             distance=PerSide(prediction=None, label=None, both=math.nan),
         ),
         EmptyPolicy(
-            "acdc",
+            "zero",
             "as the published 2D results: an empty prediction scores 0 everywhere, in its distances too; label empty, "
             "where those programs stop: overlap 0, distance the diagonal of the image",
             overlap=PerSide(prediction=0.0, label=0.0, both=0.0),
             distance=PerSide(prediction=0.0, label=None, both=0.0),
         ),
         EmptyPolicy(
-            "synapse",
+            "fixed128",
             "as GALoss: one side empty: overlap 0, distance 128; both empty: overlap 1, distance 0",
             overlap=PerSide(prediction=0.0, label=0.0, both=1.0),
             distance=PerSide(prediction=128.0, label=128.0, both=0.0),
         ),
         EmptyPolicy(
-            "synapse_percent",
-            "as DHC, A&D and SKCDF: like synapse, but both empty is 1 on their scale of 0 to 100: overlap 0.01",
+            "fixed128_percent",
+            "as DHC, A&D and SKCDF: like fixed128, but both empty is 1 on their scale of 0 to 100: overlap 0.01",
             overlap=PerSide(prediction=0.0, label=0.0, both=0.01),
             distance=PerSide(prediction=128.0, label=128.0, both=0.0),
         ),
@@ -154,7 +154,8 @@ class SegmentationScores(CumulativeIterationMetric):
         num_classes: K, the number of foreground classes.
         metrics: names out of METRICS; the first is the one that `aggregate` returns.
         empty: a policy or a name of EMPTY_POLICIES.
-        unit: "voxels", or "mm" to take the spacing of the label, which then must be a MetaTensor.
+        unit: "voxels", or "mm" to take the spacing of the label, which then must be a MetaTensor: the "spacing" of its
+            meta data where a datalist gave one, else that of its affine.
     """
 
     def __init__(
@@ -182,7 +183,8 @@ class SegmentationScores(CumulativeIterationMetric):
         if self.unit == "mm":
             if not hasattr(y, "pixdim"):
                 raise ValueError(f"scores in mm: expected the label as a MetaTensor with its spacing, got {type(y)}")
-            spacing = [float(s) for s in y.pixdim][: y.ndim - 1]
+            native = y.meta.get("spacing", y.pixdim)
+            spacing = [float(s) for s in native][: y.ndim - 1]
         scores = case_scores(self._ids(y_pred), self._ids(y), self.num_classes, spacing, self.policy, self.metrics)
         side = np.array([EMPTY_SIDES.index(s) for s in scores["empty"]])
         return torch.from_numpy(np.stack([*(scores[m] for m in self.metrics), side], axis=-1))

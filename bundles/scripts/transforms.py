@@ -13,7 +13,8 @@ from .errors import UserError
 class LoadCased(MapTransform):
     """Load "image" and, where the item has one, "label", and check them once, before anything is computed.
 
-    Both become [C, *spatial] float32 MetaTensors with their affine. Other keys pass through.
+    Both become [1, *spatial] float32 MetaTensors with their affine. A "spacing" (mm per
+    axis) in the item goes into their meta data; other keys pass through.
 
     Args:
         num_classes: K; labels must hold whole numbers 0..K.
@@ -35,6 +36,9 @@ class LoadCased(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = self._read(str(data[key]))
+        for key in self.key_iterator(item):
+            if "spacing" in item:  # some published files carry it in a header field that their affine contradicts
+                item[key].meta["spacing"] = item["spacing"]  # type: ignore[attr-defined]
         if "label" in item:
             self._check_label(item["image"], item["label"], str(data["label"]))  # type: ignore[arg-type]
         return item
@@ -46,9 +50,11 @@ class LoadCased(MapTransform):
             cause = error.__cause__ or error
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
             raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
-        if image.dim() != self.spatial_dims + 1:
+        # MONAI's readers take a fourth axis for channels.
+        shape = tuple(image.shape[1:]) if len(image) == 1 else (*image.shape[1:], len(image))
+        if len(shape) != self.spatial_dims:
             raise UserError(
-                f"{path}: expected an image of {self.spatial_dims} axes, found shape {tuple(image.shape[1:])}; "
+                f"{path}: expected an image of {self.spatial_dims} axes, found shape {shape}; "
                 "convert 2D or 4D files to one volume each"
             )
         if not torch.isfinite(image).all():

@@ -129,9 +129,9 @@ def empty_case():
     ("policy", "overlap", "distance"),
     [
         ("strict", [0, 0, math.nan, 1], [50, 50, math.nan, 0]),
-        ("acdc", [0, 0, 0, 1], [0, 50, 0, 0]),
-        ("synapse", [0, 0, 1, 1], [128, 128, 0, 0]),
-        ("synapse_percent", [0, 0, 0.01, 1], [128, 128, 0, 0]),
+        ("zero", [0, 0, 0, 1], [0, 50, 0, 0]),
+        ("fixed128", [0, 0, 1, 1], [128, 128, 0, 0]),
+        ("fixed128_percent", [0, 0, 0.01, 1], [128, 128, 0, 0]),
     ],
 )
 def test_empty_policy_decides_the_scores_of_empty_sides(policy, overlap, distance):
@@ -158,7 +158,7 @@ def test_own_policy_can_be_given_and_every_named_policy_describes_itself():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"empty": "lenient"}, "expected one of strict, acdc, synapse, synapse_percent, found 'lenient'"),
+        ({"empty": "lenient"}, "expected one of strict, zero, fixed128, fixed128_percent, found 'lenient'"),
         ({"metrics": ("dice", "nsd")}, "found nsd"),
         ({"metrics": ()}, "found none"),
         ({"prediction": np.zeros((4, 5), int)}, r"label's shape \(4, 4\), found \(4, 5\)"),
@@ -252,13 +252,13 @@ def test_repeated_cases_make_rows_once():
 def test_metric_handler_reports_the_mean_dice():
     batches = [volumes(50), volumes(60)]
     evaluator = Engine(lambda _, batch: [{"pred": p, "label": q} for p, q in zip(*batch, strict=True)])
-    metric = SegmentationScores(3, ("dice", "asd"), empty="synapse")
+    metric = SegmentationScores(3, ("dice", "asd"), empty="fixed128")
     handler = IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"]), save_details=False)
     handler.attach(evaluator, "val_mean_dice")
     for _ in range(2):  # a second round starts afresh
         evaluator.run(batches)
     dice = [
-        case_scores(p[0].numpy(), q[0].numpy(), 3, empty="synapse")["dice"]
+        case_scores(p[0].numpy(), q[0].numpy(), 3, empty="fixed128")["dice"]
         for batch in batches
         for p, q in zip(*batch, strict=True)
     ]

@@ -36,10 +36,10 @@ def test_rows_hold_case_class_scores_unit_side_and_policy():
     prediction, label = np.zeros((2, 4, 4), int)
     label[1, 1] = 2
     prediction[0] = label[0] = 1
-    rows = case_rows("p1", case_scores(prediction, label, 2, empty="acdc"), "voxels", "acdc", NAMES)
+    rows = case_rows("p1", case_scores(prediction, label, 2, empty="zero"), "voxels", "zero", NAMES)
     assert list(rows[0]) == ["case", "class", "name", "dice", "jaccard", "hd95", "asd", "unit", "empty", "policy"]
-    assert list(rows[0].values()) == ["p1", 1, "liver", 1, 1, 0, 0, "voxels", "", "acdc"]
-    assert list(rows[1].values()) == ["p1", 2, "left adrenal", 0, 0, 0, 0, "voxels", "prediction", "acdc"]
+    assert list(rows[0].values()) == ["p1", 1, "liver", 1, 1, 0, 0, "voxels", "", "zero"]
+    assert list(rows[1].values()) == ["p1", 2, "left adrenal", 0, 0, 0, 0, "voxels", "prediction", "zero"]
 
 
 def test_summary_is_the_mean_over_cases_then_classes_and_counts_what_the_policy_decided(rows):

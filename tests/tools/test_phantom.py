@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scripts.data import load_split
+from scripts.datalists import load_split
 from tools.__main__ import main
 from tools.phantom import make_phantom
 from tools.phantoms import abdomen, heart
@@ -37,6 +37,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_other_images(tmp_path: 
         make_phantom("heart", tmp_path / name, seed=seed, **TINY_HEART)
     first, second, other = (content(tmp_path / name) for name in "abc")
     assert first == second
+    assert all(data[4:8] == bytes(4) for name, data in first.items() if name.endswith(".gz"))  # no time in the header
     assert first.keys() == other.keys()
     assert all(first[name] != other[name] for name in first if name.startswith("images"))
 

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.data import load_split
+from scripts.datalists import load_split
 from tests.tools.acdc_download import AFFINE, add_patient, save
 
 

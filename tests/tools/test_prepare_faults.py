@@ -161,6 +161,15 @@ def test_fault_is_one_line_with_file_expected_found_and_fix_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_one_lost_label_is_a_fault_even_where_unlabelled_patients_are_welcome(
+    source: Path, prepare: Callable[..., tuple[int, str]]
+) -> None:
+    (source / LABEL).unlink()
+    code, error = prepare(source, "--allow-unlabelled")
+    assert code == 2
+    assert "expected the label of this frame, found no such file; download the patient again;" in error
+
+
 def test_all_faults_are_reported_at_once_and_the_old_datalist_stays(
     source: Path, prepare: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:

@@ -55,7 +55,7 @@ class Method(nn.Module):
 
 
 def sigmoid_ramp(progress: float, length: float = 1.0) -> float:
-    """Warm-up exp(-5 (1 - t / T)^2), with T = `length` as a share of the training; 1 from T on (method, Total)."""
+    """Warm-up exp(-5 (1 - t / T)^2), with T = `length` as a share of the training; 1 from T on (DCA, Total)."""
     return math.exp(-5.0 * (1.0 - min(progress / length, 1.0)) ** 2) if length > 0 else 1.0
 
 

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..grouping import class_sizes, group_classes
 from ..losses import segmentation_loss
 from ..networks import DCANet, stitch
+from ..networks.blocks import crop_to, pad_to_multiple
 from .base import RAMPS, Method
 
 logger = logging.getLogger(__name__)
@@ -96,12 +97,17 @@ class DCA(Method):
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         net, labelled = self.predictor, len(image)
-        features = net.encoder(image if image_u is None else torch.cat([image, image_u]))
+        images = image if image_u is None else torch.cat([image, image_u])
+        shape = list(images.shape)
+        features = net.encoder(pad_to_multiple(images, net.divisor))
         expert_logits, maps = net.decode_experts(features)
+        expert_logits = crop_to(expert_logits, shape)
         losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
         if self.unsup_gradient == "aggregation":
-            features = [torch.cat([f[:labelled], f[labelled:].detach()]) for f in features]
-        aggregated = net.aggregation(features, [[m.detach() for m in level] for level in maps])
+            # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
+            kept = labelled if self.supervise_aggregation else 0
+            features = [torch.cat([f[:kept], f[kept:].detach()]) for f in features]
+        aggregated = crop_to(net.aggregation(features, [[m.detach() for m in level] for level in maps]), shape)
         loss = losses["loss_experts"]
         if self.supervise_aggregation:
             losses["loss_aggregation"] = segmentation_loss(aggregated[:labelled], label, absent=self.absent)

@@ -48,15 +48,18 @@ def conv_stack(
     convs: int,
     norm: str = Norm.BATCH,
     dilation: int = 1,
-    dropout: float = 0.0,
+    dropout: float | None = None,
 ) -> nn.Sequential:
-    """`convs` convolutions in a row; dropout, where asked for, follows the first."""
+    """`convs` convolutions in a row; dropout, unless None, follows the first.
+
+    Dropout of probability 0 has its place too, so that the names of the parameters do not depend on the probability.
+    """
     stack = nn.Sequential()
     for i in range(convs):
         stack.append(
             conv_norm_act(style, spatial_dims, in_channels if i == 0 else out_channels, out_channels, norm, dilation)
         )
-        if i == 0 and dropout > 0:
+        if i == 0 and dropout is not None:
             stack.append(Dropout[Dropout.DROPOUT, 1](dropout))
     return stack
 
@@ -110,12 +113,14 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
     pad: list[int] = []
     for axis in range(x.dim() - 1, 1, -1):
         pad += [0, -x.shape[axis] % multiple]
-    return functional.pad(x, pad, mode="replicate") if max(pad) > 0 else x
+    # An exported graph would keep only the branch that its example took, so it pads (and crops) at every size.
+    return functional.pad(x, pad, mode="replicate") if torch.compiler.is_compiling() or max(pad) > 0 else x
 
 
 def crop_to(x: torch.Tensor, shape: list[int]) -> torch.Tensor:
-    """Undo `pad_to_multiple`: the first `shape[2:]` voxels of [B, C, *spatial]."""
-    for axis in range(2, x.dim()):
-        if x.shape[axis] != shape[axis]:
-            x = x.narrow(axis, 0, shape[axis])
+    """Undo `pad_to_multiple`: the first voxels of [..., *spatial], as many as in `shape`, a [B, C, *spatial]."""
+    before = x.dim() - len(shape)
+    for axis in range(2, len(shape)):
+        if torch.compiler.is_compiling() or x.shape[axis + before] != shape[axis]:
+            x = x.narrow(axis + before, 0, shape[axis])
     return x

@@ -25,7 +25,7 @@ EXPERT_NAMES = {1: ("medium",), 2: ("head", "tail"), 3: ("head", "medium", "tail
 
 
 class DFAM(nn.Module):
-    """Dynamic feature aggregation: voxel-wise attention over the experts' features of one level (method, Aggregate).
+    """Dynamic feature aggregation: voxel-wise attention over the experts' features of one level (DCA, Aggregate).
 
     Args:
         spatial_dims: 2 or 3.
@@ -65,6 +65,8 @@ class AggregationDecoder(nn.Module):
     With `dfam` None it is an ordinary decoder that sees nothing of the experts (the ablation "without DFAM").
     """
 
+    __constants__ = ("with_dfam",)  # so that TorchScript does not compile the branch that is not taken
+
     def __init__(
         self, style: str, spatial_dims: int, out_channels: int, width: int, experts: int, norm: str, dfam: str | None
     ) -> None:
@@ -84,7 +86,9 @@ class AggregationDecoder(nn.Module):
         """The encoder's maps (finest first) and, per level (deepest first), the experts' maps, to logits."""
         x = features[-1]
         for i, (level, dfam) in enumerate(zip(self.levels, self.dfams)):  # noqa: B905 - TorchScript has no strict
-            extra = dfam(expert_maps[i]) if self.with_dfam else None
+            extra: torch.Tensor | None = None
+            if self.with_dfam:
+                extra = dfam(expert_maps[i])
             x = level(x, features[len(features) - 2 - i], extra)
         return self.out(x)
 

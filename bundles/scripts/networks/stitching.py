@@ -1,4 +1,4 @@
-"""Prediction-level aggregation: one set of logits out of several experts (method, Aggregate)."""
+"""Prediction-level aggregation: one set of logits out of several experts (DCA, Aggregate)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,164 @@
+"""Splits: who is labelled, who is not, and what a user is told when a list does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.datalists import load_split
+from scripts.errors import UserError
+
+PATIENTS = [f"p{number:02d}" for number in range(1, 21)]
+PUBLISHED = ["p07", "p03"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """20 training patients (two published as 10 %), two for validation, one for test; a case each. No file exists."""
+    patients = [*PATIENTS, "v1", "v2", "t1"]
+    write(tmp_path / "datalist.json", {"cases": [case(patient) for patient in patients]})
+    write(
+        tmp_path / "split.json",
+        {"train": PATIENTS, "validation": ["v1", "v2"], "test": ["t1"], "labelled": {"10": PUBLISHED}},
+    )
+    return tmp_path
+
+
+def case(patient: str) -> dict[str, Any]:
+    return {
+        "id": f"{patient}_ED",
+        "patient": patient,
+        "image": f"images/{patient}.nii",
+        "label": f"labels/{patient}.nii",
+    }
+
+
+def write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def edit(path: Path, **changes: Any) -> None:
+    write(path, json.loads(path.read_text(encoding="utf-8")) | changes)
+
+
+def split_at(folder: Path, percent: float) -> dict[str, list[dict[str, Any]]]:
+    return load_split(folder / "datalist.json", folder / "split.json", percent)
+
+
+def patients(items: list[dict[str, Any]]) -> list[str]:
+    return [item["id"].removesuffix("_ED") for item in items]
+
+
+@pytest.mark.parametrize("percent", [10, 10.0])
+def test_a_published_percentage_takes_the_published_patients_in_their_order(folder: Path, percent: float) -> None:
+    split = split_at(folder, percent)
+    assert patients(split["labelled"]) == PUBLISHED
+    assert patients(split["unlabelled"]) == [p for p in PATIENTS if p not in PUBLISHED]
+    assert patients(split["validation"]) == ["v1", "v2"]
+    assert patients(split["test"]) == ["t1"]
+
+
+@pytest.mark.parametrize(("percent", "count"), [(5, 1), (14.9, 2), (15, 3), (35, 7), (99.9, 19), (100, 20)])
+def test_any_other_percentage_takes_the_first_patients_rounded_down(folder: Path, percent: float, count: int) -> None:
+    split = split_at(folder, percent)
+    assert patients(split["labelled"]) == PATIENTS[:count]
+    assert patients(split["unlabelled"]) == PATIENTS[count:]
+
+
+@pytest.mark.parametrize(("percent", "count"), [(7, 7), (14, 14), (28, 28), (29, 29), (55, 55), (57, 57), (58, 58)])
+def test_rounding_down_does_not_lose_a_patient_to_floating_point(folder: Path, percent: float, count: int) -> None:
+    train = [f"q{number:03d}" for number in range(100)]
+    edit(folder / "split.json", train=train)
+    edit(folder / "datalist.json", cases=[case(patient) for patient in [*train, "v1", "v2", "t1"]])
+    assert len(split_at(folder, percent)["labelled"]) == count
+
+
+def test_all_cases_of_a_patient_have_one_role(folder: Path) -> None:
+    second = [case(patient) | {"id": f"{patient}_ES"} for patient in PATIENTS]
+    edit(folder / "datalist.json", cases=[case(patient) for patient in [*PATIENTS, "v1", "v2", "t1"]] + second)
+    split = split_at(folder, 10)
+    assert [item["id"] for item in split["labelled"]] == ["p07_ED", "p07_ES", "p03_ED", "p03_ES"]
+    assert len(split["unlabelled"]) == 2 * 18
+
+
+def test_unlabelled_cases_carry_no_label_even_where_a_file_exists(folder: Path) -> None:
+    (folder / "labels").mkdir()
+    for patient in PATIENTS:
+        (folder / "labels" / f"{patient}.nii").touch()
+    split = split_at(folder, 10)
+    assert all(set(item) == {"id", "image"} for item in split["unlabelled"])
+    assert all(set(item) == {"id", "image", "label"} for item in split["labelled"] + split["validation"])
+
+
+def test_relative_paths_start_at_the_datalist_and_absolute_ones_stay(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = folder.parent / "elsewhere" / "p01.nii"
+    cases = [case(patient) for patient in [*PATIENTS, "v1", "v2", "t1"]]
+    cases[0]["image"] = elsewhere.as_posix()
+    edit(folder / "datalist.json", cases=cases)
+    monkeypatch.chdir(folder)
+    split = load_split("datalist.json", "split.json", 5)
+    assert split["labelled"][0]["image"] == str(elsewhere)
+    assert split["labelled"][0]["label"] == str(folder.resolve() / "labels" / "p01.nii")
+    assert split["unlabelled"][0]["image"] == str(folder.resolve() / "images" / "p02.nii")
+
+
+@pytest.mark.parametrize("percent", [0.1, 4.9])
+def test_a_percentage_that_gives_no_patient_says_which_would(folder: Path, percent: float) -> None:
+    with pytest.raises(UserError, match=rf"{percent} % of 20 patients .*split\.json; use 5 or more"):
+        split_at(folder, percent)
+
+
+@pytest.mark.parametrize("percent", [0, -5, 100.5, float("nan")])
+def test_a_number_that_is_no_percentage_is_refused(folder: Path, percent: float) -> None:
+    with pytest.raises(UserError, match="above 0 and at most 100"):
+        split_at(folder, percent)
+
+
+def test_missing_patients_of_all_roles_are_named_at_once(folder: Path) -> None:
+    missing = ["p07", "p20", "v2"]
+    edit(folder / "datalist.json", cases=[case(p) for p in [*PATIENTS, "v1", "v2", "t1"] if p not in missing])
+    with pytest.raises(UserError, match=r"datalist\.json.*split\.json.*p07, p20, v2"):
+        split_at(folder, 10)
+
+
+def test_missing_test_patients_are_no_obstacle_to_training(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    edit(folder / "datalist.json", cases=[case(patient) for patient in [*PATIENTS, "v1", "v2"]])
+    assert split_at(folder, 10)["test"] == []
+    assert "1 test patients of the split are not in the datalist" in caplog.text
+
+
+@pytest.mark.parametrize(("patient", "role"), [("p07", "labelled"), ("v1", "validation"), ("t1", "test")])
+def test_a_case_that_needs_a_label_and_has_none_is_named(folder: Path, patient: str, role: str) -> None:
+    cases = [case(p) for p in [*PATIENTS, "v1", "v2", "t1"]]
+    for item in cases:
+        if item["patient"] == patient:
+            del item["label"]
+    edit(folder / "datalist.json", cases=cases)
+    with pytest.raises(UserError, match=rf"datalist\.json.*every {role} case.*{patient}_ED"):
+        split_at(folder, 10)
+
+
+@pytest.mark.parametrize("name", ["datalist.json", "split.json"])
+@pytest.mark.parametrize(
+    ("content", "found"), [(None, "no such file"), ("{", "does not parse"), ("[]", "found a list")]
+)
+def test_an_unreadable_list_is_named(folder: Path, name: str, content: str | None, found: str) -> None:
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{name}.*{found}"):
+        split_at(folder, 10)
+
+
+@pytest.mark.parametrize("key", ["train", "validation"])
+def test_a_split_without_a_needed_role_is_refused(folder: Path, key: str) -> None:
+    content = json.loads((folder / "split.json").read_text())
+    del content[key]
+    write(folder / "split.json", content)
+    with pytest.raises(UserError, match=rf"split\.json.*expected a key '{key}'"):
+        split_at(folder, 10)

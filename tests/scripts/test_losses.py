@@ -1,0 +1,154 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.errors import UserError
+from scripts.losses import ABSENT_RULES, cross_entropy, segmentation_loss, soft_dice
+
+CLASSES = 4
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def dice_reference(p, y, classes, absent, weight, mask, s=1e-5):
+    """Class by class, over the voxels of the whole batch."""
+    terms = []
+    for c in range(CLASSES) if classes is None else classes:
+        g, q = ((y == c) * mask), p[:, c] * mask
+        if absent == "skip" and c > 0 and not g.any():
+            continue
+        terms.append(weight[c] * (1 - (2 * (q * g).sum() + s) / ((q**2).sum() + (g**2).sum() + s)))
+    return np.mean(terms) if terms else 0.0
+
+
+def cross_entropy_reference(p, y, weight, mask):
+    terms = -np.log(np.take_along_axis(p, y[:, None], 1)[:, 0]) * weight[y] * mask
+    return terms.sum() / mask.sum()
+
+
+def example(spatial=(6, 5), seed=0):
+    """Logits [2, 4, *spatial] and labels in which class 2 is absent."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(2, CLASSES, *spatial)) * 2
+    return torch.tensor(logits, dtype=torch.float32), torch.tensor(rng.choice([0, 1, 3], size=(2, *spatial)))
+
+
+OPTIONS = list(itertools.product([None, [0, 2], [1, 3], [3, 0, 2]], ABSENT_RULES, [False, True], [False, True]))
+
+
+@pytest.mark.parametrize("spatial", [(6, 5), (4, 3, 2)])
+@pytest.mark.parametrize(("classes", "absent", "weighted", "masked"), OPTIONS)
+def test_losses_equal_their_formulas(spatial, classes, absent, weighted, masked):
+    logits, target = example(spatial)
+    p, y = softmax(logits.double().numpy()), target.numpy()
+    weight = np.array([0.1, 1.0, 3.0, 2.0]) if weighted else np.ones(CLASSES)
+    mask = (np.arange(y.size).reshape(y.shape) % 3 > 0) if masked else np.ones(y.shape, bool)
+    hooks = {
+        "weight": torch.tensor(weight, dtype=torch.float32) if weighted else None,
+        "mask": torch.tensor(mask) if masked else None,
+    }
+    dice = dice_reference(p, y, classes, absent, weight, mask)
+    entropy = cross_entropy_reference(p, y, weight, mask)
+    assert soft_dice(logits.softmax(1), target, classes, absent, **hooks).item() == pytest.approx(dice, abs=1e-5)
+    assert cross_entropy(logits, target, **hooks).item() == pytest.approx(entropy, abs=1e-5)
+    total = segmentation_loss(logits, target, classes, absent, **hooks)
+    assert total.item() == pytest.approx((dice + entropy) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("absent", ABSENT_RULES)
+def test_perfect_prediction_loses_nothing(absent):
+    _, target = example()
+    perfect = torch.nn.functional.one_hot(target, CLASSES).movedim(-1, 1).float()
+    assert soft_dice(perfect, target, absent=absent).item() == pytest.approx(0, abs=1e-6)
+    assert segmentation_loss(perfect * 100, target, absent=absent).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_skipped_absent_class_costs_nothing():
+    logits, target = example()
+    probabilities = logits.softmax(1)
+    assert soft_dice(probabilities, target) == soft_dice(probabilities, target, classes=[0, 1, 3])
+    assert soft_dice(probabilities, target, classes=[2]) == 0
+
+
+def test_smoothed_absent_class_costs_nearly_one():
+    logits, target = example()
+    probabilities = logits.softmax(1)
+    assert soft_dice(probabilities, target, classes=[2], absent="smooth").item() == pytest.approx(1, abs=1e-3)
+
+
+def test_background_counts_even_where_it_is_absent():
+    probabilities, target = torch.full((1, 2, 4, 4), 0.5), torch.ones(1, 4, 4, dtype=torch.long)
+    assert soft_dice(probabilities, target, classes=[0]).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_dice_is_over_the_batch_and_not_the_mean_over_samples():
+    probabilities = example()[0].softmax(1)
+    target = torch.stack([torch.ones(6, 5, dtype=torch.long), torch.zeros(6, 5, dtype=torch.long)])
+    target[1, 0, 0] = 3
+    joined = soft_dice(torch.cat(list(probabilities), dim=1)[None], torch.cat(list(target))[None])
+    single = torch.stack([soft_dice(p[None], t[None]) for p, t in zip(probabilities, target, strict=True)])
+    torch.testing.assert_close(soft_dice(probabilities, target), joined)
+    assert abs(soft_dice(probabilities, target) - single.mean()) > 0.01
+
+
+@pytest.mark.parametrize("absent", ABSENT_RULES)
+def test_masked_voxels_have_no_say(absent):
+    logits, target = example()
+    mask = torch.ones(2, 6, 5)
+    mask[:, :3] = 0
+    other, wrong = logits.clone().requires_grad_(), target.clone()
+    with torch.no_grad():
+        other[:, :, :3] *= -5
+    wrong[:, :3] = 2
+    loss = segmentation_loss(other, wrong, absent=absent, mask=mask)
+    assert loss == segmentation_loss(logits, target, absent=absent, mask=mask)
+    loss.backward()
+    assert (other.grad[:, :, :3] == 0).all()
+    assert (other.grad[:, :, 3:] != 0).all()
+
+
+@pytest.mark.parametrize("absent", ABSENT_RULES)
+@pytest.mark.parametrize("voxels", [0, 1])
+def test_gradient_is_finite_for_absent_and_one_voxel_classes(absent, voxels):
+    logits = (torch.randn(2, CLASSES, 8, 8, generator=torch.Generator().manual_seed(0)) * 20).requires_grad_()
+    target = torch.zeros(2, 8, 8, dtype=torch.long)
+    target.view(-1)[:voxels] = 2
+    soft_dice(logits.softmax(1), target, classes=[2], absent=absent).backward(retain_graph=True)
+    assert bool(logits.grad.any()) == (voxels > 0 or absent == "smooth")
+    segmentation_loss(logits, target, absent=absent).backward()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("mask", [None, torch.zeros(2, 6, 5)])
+def test_gradient_is_finite_where_nothing_is_left(mask):
+    logits, target = example()
+    logits.requires_grad_()
+    loss = segmentation_loss(logits, torch.zeros_like(target), classes=[2], mask=mask)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_bfloat16_input_is_summed_in_float32():
+    logits, target = example((64, 64))
+    half = logits.bfloat16().requires_grad_()
+    loss = segmentation_loss(half, target)
+    assert loss.dtype == torch.float32
+    assert loss == segmentation_loss(half.detach().float(), target)
+    loss.backward()
+    assert half.grad.dtype == torch.bfloat16
+    assert half.grad.isfinite().all()
+    uniform = torch.full((1, 2, 128, 128), 0.5, dtype=torch.bfloat16)  # a sum in bfloat16 stops growing at 256
+    expected = 1 - (128 * 128) / (128 * 128 * (0.25 + 1))
+    assert soft_dice(uniform, torch.ones(1, 128, 128), classes=[1]).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_unknown_absent_rule_is_an_error():
+    logits, target = example()
+    with pytest.raises(UserError, match="absent: expected one of skip, smooth, found 'sikp'"):
+        segmentation_loss(logits, target, absent="sikp")

@@ -1,0 +1,148 @@
+"""`python -m tools check CONFIG`: resolve a bundle's config without running it and name all that is wrong with it.
+
+What is evaluated: literals, `@references`, and `$` expressions of plain arithmetic, comparison, indexing and a few
+built-in functions (see `checking.expressions`). No component is built, no module that the config names is imported, and
+nothing is written or asked of a network. Classes, functions and their arguments are looked up in the source files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+from pathlib import Path
+
+from scripts.errors import UserError
+
+from .checking.cases import ROLES, Cases, check_files, check_labels, labelled_voxels, read_cases, read_labels
+from .checking.components import check_components, check_presets, method_options, methods
+from .checking.config import SEPARATOR, Config
+from .checking.expressions import Values, check_expressions
+from .checking.findings import Findings
+from .checking.merging import load_config, parse_overrides
+from .checking.sizes import check_sizes
+from .checking.source import SourceCode
+
+# The ids that MONAI requires of a training and of an inference bundle (monai.bundle.properties).
+TRAINING_IDS = (
+    *("bundle_root", "device", "dataset_dir"),
+    *("train::trainer", "train::trainer::max_epochs", "train::dataset", "train::inferer"),
+)
+INFERENCE_IDS = ("bundle_root", "device", "dataset_dir", "dataset", "evaluator", "network_def", "inferer")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--read-labels", action="store_true", help="open every label file, too")
+    parser.add_argument("config", metavar="CONFIG", help="a config, or several to merge: \"['train.json','my.json']\"")
+    parser.add_argument(
+        "overrides", nargs=argparse.REMAINDER, metavar="OVERRIDES", help="as for the bundle runner, such as --lr 0.1"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the config; print notes and a summary of what would run.
+
+    Raises:
+        UserError: all problems, one line each.
+    """
+    words = [word for word in args.overrides if word != "--read-labels"]
+    findings = Findings()
+    files = _files(args.config)
+    name, folder = ", ".join(map(str, files)), files[0].parent
+    overrides = parse_overrides(words, findings)
+    config = load_config(files, overrides, findings)
+    if "bundle_root" in config and "bundle_root" not in overrides:
+        _set_bundle_root(config, folder, findings)
+    if len(files) > 1 and not args.config.startswith(("[", "(")):
+        findings.note(f'the bundle runner takes several files only as a list: --config_file "{[*map(str, files)]}"')
+    values = Values(config)
+    source = SourceCode(Path(values.get("bundle_root", str) or folder))
+    _check_required(values, findings)
+    check_components(values, source, findings)
+    check_presets(values, findings)
+    check_files(values, findings)
+    cases = read_cases(values, findings)
+    check_expressions(values, findings)
+    check_sizes(values, cases, findings)
+    check_labels(values, cases, folder / "metadata.json", findings)
+    if cases is not None and (args.read_labels or len(words) < len(args.overrides)):
+        read_labels(values, cases, findings)
+    groups = _groups(values, cases, source, findings)
+    for note in findings.notes:
+        print(f"note: {note}")
+    findings.raise_if_any(name)
+    print("\n  ".join([f"{name}: no problem found", *_summary(values, cases), *groups]))
+    return 0
+
+
+def _files(text: str) -> list[Path]:
+    """One path, several separated by commas, or a list of them as the bundle runner takes it."""
+    if not Path(text).is_file() and text.startswith(("[", "(")):
+        try:
+            return [Path(str(name)) for name in ast.literal_eval(text)]
+        except (SyntaxError, ValueError):
+            raise UserError(f"CONFIG: expected a list like \"['a.json','b.json']\", found {text}") from None
+    return [Path(text)] if Path(text).is_file() else [Path(name.strip()) for name in text.split(",")]
+
+
+def _set_bundle_root(config: Config, folder: Path, findings: Findings) -> None:
+    """Take the folder above configs/ as `bundle_root`, so that the check works from any folder."""
+    own, root = str(config.get("bundle_root")), folder.parent
+    if os.path.basename(os.path.abspath(folder)) == "configs":
+        config.set("bundle_root", str(root))
+        if not own.startswith("$") and os.path.abspath(own) != os.path.abspath(root):
+            findings.note(f"checked as with --bundle_root {root}; run it with this, too, for its own is {own!r}")
+
+
+def _check_required(values: Values, findings: Findings) -> None:
+    training = "train" in values.config
+    for item_id in TRAINING_IDS if training else INFERENCE_IDS:
+        if item_id not in values.config:
+            kind = "training" if training else "inference"
+            findings.problem(item_id, f"expected this id, which MONAI requires of a {kind} config, found none")
+    if "run" not in values.config:
+        findings.problem("run", "expected this id, the expressions to run, found none")
+
+
+def _groups(values: Values, cases: Cases | None, source: SourceCode, findings: Findings) -> list[str]:
+    """The size groups of the classes, for a method that divides them and labelled cases that hold them all."""
+    cls = methods(source).get(values.get("method", str) or "")
+    voxels = labelled_voxels(cases) if cases is not None else {}
+    if cls is None or "grouping" not in (method_options(cls, source) or []) or not voxels or not all(voxels.values()):
+        return []
+    from scripts.grouping import group_classes
+
+    options = values.get("method_options", dict) or {}
+    rule = {"rule": options["grouping"]} if "grouping" in options else {}
+    try:
+        grouping = group_classes(voxels, manual=options.get("manual_groups"), **rule)
+    except UserError as error:
+        findings.problem(f"method_options{SEPARATOR}grouping", str(error))
+        return []
+    named = zip(grouping.names, grouping.groups, strict=True)
+    return ["groups   " + "; ".join(f"{name} {', '.join(map(str, group))}" for name, group in named)]
+
+
+def _summary(values: Values, cases: Cases | None) -> list[str]:
+    """What would run, as far as it is known."""
+    knobs = [f"{key} {value}" for key in ("method", "preset") if (value := values.get(key, str)) is not None]
+    for key in ("image_size", "patch_size"):
+        size = values.get(key, list)
+        knobs += [f"{key} {' x '.join(map(str, size))}"] if size else []
+    epochs = values.get("train::trainer::max_epochs", int)
+    steps = values.get("train::dataloader::steps", int)
+    if (
+        epochs
+        and steps
+        and any(item_id.startswith("run") for item_id in values.config.references.get("train::trainer", []))
+    ):
+        knobs.append(f"{epochs * steps} steps ({epochs} epochs of {steps})")
+    expressions = values.config.get("run")
+    shown = "; ".join(expressions) if isinstance(expressions, list) else expressions
+    lines = [f"runs     {shown}", f"with     {', '.join(knobs)}"]
+    if cases is not None:
+        counts = [f"{len(cases.roles[role])} {role} ({cases.patients(role)} patients)" for role in ROLES]
+        lines += [f"cases    {', '.join(counts)}"]
+        lines += ["classes  " + ", ".join(f"{key} {name}" for key, name in cases.labels.items())]
+    return lines

@@ -1,0 +1,129 @@
+"""A bundle config as data: a tree addressed by ids, and the file that it is read from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scripts.errors import UserError
+
+SEPARATOR = "::"
+REFERENCE = re.compile(r"@\w*(?:::\w*)*")
+
+
+class Config:
+    """A config tree, addressed by MONAI's ids: `train::handlers::0`."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, Any] = {}
+        self.references: dict[str, list[str]] = {}  # id -> ids that refer to it
+
+    def get(self, item_id: str) -> Any:
+        """The content at an id; KeyError names the first part that does not exist."""
+        node: Any = self.tree
+        for part in item_id.split(SEPARATOR) if item_id else []:
+            node = _child(node, part)
+        return node
+
+    def __contains__(self, item_id: str) -> bool:
+        try:
+            self.get(item_id)
+        except KeyError:
+            return False
+        return True
+
+    def set(self, item_id: str, value: Any) -> None:
+        """Put `value` at an id whose parent exists; else KeyError."""
+        parent_id, _, key = item_id.rpartition(SEPARATOR)
+        parent = self.get(parent_id)
+        if isinstance(parent, dict):
+            parent[key] = value
+        else:
+            _child(parent, key)
+            parent[int(key)] = value
+
+    def items(self, node: Any = None, item_id: str = "") -> Iterator[tuple[str, Any]]:
+        """All ids with their contents, at every depth."""
+        node = self.tree if node is None else node
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            child = f"{item_id}{SEPARATOR}{key}" if item_id else str(key)
+            yield child, value
+            if isinstance(value, dict | list):
+                yield from self.items(value, child)
+
+    def components(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The mappings with a `_target_` that the runner would instantiate, with their ids."""
+        for item_id, value in self.items():
+            if isinstance(value, dict) and "_target_" in value and value.get("_disabled_") not in (True, "true"):
+                yield item_id, value
+
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """The strings that MONAI evaluates, with their ids."""
+        for item_id, value in self.items():
+            if isinstance(value, str) and value.startswith("$"):
+                yield item_id, value
+
+    def suggest(self, item_id: str) -> str:
+        """The end of a message about an unknown id: the same with a close name, or where else its last part exists."""
+        parts = item_id.split(SEPARATOR)
+        for i, part in enumerate(parts):
+            parent = self.get(SEPARATOR.join(parts[:i]))
+            try:
+                _child(parent, part)
+            except KeyError:
+                close = difflib.get_close_matches(part, list(parent) if isinstance(parent, dict) else [], n=1)
+                elsewhere = [other for other, _ in self.items() if other.split(SEPARATOR)[-1] == parts[-1]]
+                meant = SEPARATOR.join([*parts[:i], close[0], *parts[i + 1 :]]) if close else "".join(elsewhere[:1])
+                return f"; did you mean '{meant}'?" if meant else ""
+        return ""
+
+
+def _child(node: Any, key: str) -> Any:
+    if isinstance(node, dict) and key in node:
+        return node[key]
+    if isinstance(node, list) and key.lstrip("-").isdigit() and -len(node) <= int(key) < len(node):
+        return node[int(key)]
+    raise KeyError(key)
+
+
+def read_mapping(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read a JSON or YAML file that holds a mapping; `kind` names the file's role in the error.
+
+    Raises:
+        UserError: no such file, text that does not parse, a key twice in one mapping, no mapping.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise UserError(f"{path}: expected each key once, found {', '.join(twice)} twice; remove one of the two")
+        return dict(pairs)
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if str(path).lower().endswith((".yaml", ".yml")):
+            import yaml
+
+            content = yaml.safe_load(text)
+        else:
+            content = json.loads(text, object_pairs_hook=unique)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UserError(f"{path}: expected a {kind}, found no such file; check the path") from None
+    except UserError:
+        raise
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: expected a {kind}, found a file that cannot be read: {_one_line(error)}") from None
+    except Exception as error:  # yaml's own, which is imported only where it is needed
+        raise UserError(f"{path}: expected a {kind}, found YAML that does not parse: {_one_line(error)}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a {kind} (a mapping), found a {type(content).__name__}")
+    return content
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
