@@ -132,11 +132,8 @@ def _summary(values: Values, cases: Cases | None) -> list[str]:
         knobs += [f"{key} {' x '.join(map(str, size))}"] if size else []
     epochs = values.get("train::trainer::max_epochs", int)
     steps = values.get("train::dataloader::steps", int)
-    if (
-        epochs
-        and steps
-        and any(item_id.startswith("run") for item_id in values.config.references.get("train::trainer", []))
-    ):
+    trained = any(user.startswith("run") for user in values.config.references.get("train::trainer", []))
+    if epochs and steps and trained:
         knobs.append(f"{epochs * steps} steps ({epochs} epochs of {steps})")
     expressions = values.config.get("run")
     shown = "; ".join(expressions) if isinstance(expressions, list) else expressions

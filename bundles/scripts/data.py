@@ -178,8 +178,8 @@ class TwoStreamLoader:
             batch_sampler=self.sampler,
             collate_fn=_collate,
             num_workers=num_workers,
-            # Loaders draw their workers' seeds from torch's own state, more or less often with their number: that would
-            # change the dropout.
+            # Without one of its own, a loader resets torch's random state or not, depending on the number of workers, and
+            # that would change the dropout.
             generator=torch.Generator(),
         )
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_numpy, evenly_divisible_all_gather
 from scipy import ndimage
@@ -181,7 +182,7 @@ class SegmentationScores(CumulativeIterationMetric):
     def _case(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         spacing = None
         if self.unit == "mm":
-            if not hasattr(y, "pixdim"):
+            if not isinstance(y, MetaTensor):
                 raise ValueError(f"scores in mm: expected the label as a MetaTensor with its spacing, got {type(y)}")
             native = y.meta.get("spacing", y.pixdim)
             spacing = [float(s) for s in native][: y.ndim - 1]

@@ -13,8 +13,8 @@ from .errors import UserError
 class LoadCased(MapTransform):
     """Load "image" and, where the item has one, "label", and check them once, before anything is computed.
 
-    Both become [1, *spatial] float32 MetaTensors with their affine. A "spacing" (mm per
-    axis) in the item goes into their meta data; other keys pass through.
+    Both become [1, *spatial] float32 MetaTensors with their affine. A "spacing" (mm per axis) in the item goes into
+    their meta data; other keys pass through.
 
     Args:
         num_classes: K; labels must hold whole numbers 0..K.

@@ -75,7 +75,8 @@ class Config:
             try:
                 _child(parent, part)
             except KeyError:
-                close = difflib.get_close_matches(part, list(parent) if isinstance(parent, dict) else [], n=1)
+                names = map(str, parent) if isinstance(parent, dict) else ()
+                close = difflib.get_close_matches(part, names, n=1)
                 elsewhere = [other for other, _ in self.items() if other.split(SEPARATOR)[-1] == parts[-1]]
                 meant = SEPARATOR.join([*parts[:i], close[0], *parts[i + 1 :]]) if close else "".join(elsewhere[:1])
                 return f"; did you mean '{meant}'?" if meant else ""

@@ -120,7 +120,7 @@ def _judge_added(config: Config, item_id: str, source: str, similarity: float, f
     parent = config.get(parent_id)
     if "_target_" in parent or item_id in config.references or item_id in RUNNER_IDS:
         return  # the arguments of a component are compared with its signature
-    siblings = [name for name in parent if name != key] if isinstance(parent, dict) else []
+    siblings = [str(name) for name in parent if name != key] if isinstance(parent, dict) else []
     close = difflib.get_close_matches(key, siblings, n=1, cutoff=similarity)
     if close or not (parent_id or source):
         other = [other for other, _ in config.items() if other != item_id and other.split(SEPARATOR)[-1] == key]
