@@ -34,7 +34,11 @@ RESUMED = (
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
-    """`torch.save` that leaves either the old file or the complete new one, whatever happens meanwhile."""
+    """`torch.save` that leaves either the old file or the complete new one, whatever happens meanwhile.
+
+    Raises:
+        UserError: the file cannot be written, for example for lack of space.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -44,6 +48,15 @@ def save_atomically(content: Any, path: str | Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):  # torch wraps the error of a failed write
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise UserError(
+            f"{path}: expected to write a checkpoint, found: {cause.strerror or cause}; free space or choose another folder"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

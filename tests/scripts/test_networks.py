@@ -119,7 +119,7 @@ def test_few_classes_have_few_experts(num_classes, experts):
     assert [layout(expert) for expert in net.experts] == [(c, {d}) for c, d in (PUBLISHED["unet"][e] for e in experts)]
     assert sorted(set(net.owner.tolist())) == list(range(len(experts)))
     image = torch.randn(1, 1, 16, 16)
-    features, logits, maps, _ = decoded(net, image)
+    _, logits, maps, _ = decoded(net, image)
     assert logits.shape == (len(experts), 1, num_classes + 1, 16, 16)
     for dfam, level in zip(net.aggregation.dfams, maps, strict=True):
         assert dfam.attention(level).shape[1] == len(experts)

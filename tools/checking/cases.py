@@ -53,7 +53,8 @@ def check_files(values: Values, findings: Findings) -> None:
         checkpoint_id = f"{item_id}{SEPARATOR}{CHECKPOINT_READERS.get(target, '')}"
         checkpoint = values.get(checkpoint_id, str) if target in CHECKPOINT_READERS else None
         if checkpoint is not None and not Path(checkpoint).is_file():
-            findings.problem(checkpoint_id, f"expected a checkpoint, found no {checkpoint}; train first")
+            where = values.origin(checkpoint_id)
+            findings.problem(where, f"expected a checkpoint, found no {checkpoint}; train first, or pass another")
         images = values.get(f"{item_id}{SEPARATOR}source", str)
         if target == "scripts.datalists.find_images" and images is not None and Path(images).is_dir():
             patterns = ("datalist.json", "**/*.nii", "**/*.nii.gz")

@@ -92,7 +92,7 @@ def _check_method(
     if name is None or not known:
         return
     if name not in known:
-        where = _origin(f"{item_id}{SEPARATOR}{name_key}", values)
+        where = values.origin(f"{item_id}{SEPARATOR}{name_key}")
         findings.problem(where, f"expected one of {', '.join(sorted(known))}, found {name!r}{hint(name, known)}")
         return
     what, accepted = f"method {name}", method_options(known[name], source)
@@ -105,32 +105,20 @@ def _check_method(
         # Common arguments that are None are left out where a network does not have them.
         places = {f"{item_id}{SEPARATOR}{key}": key for key in common}
         given = {where: key for where, key in places.items() if values.get(where, object) is not None}
-    options = _origin(f"{item_id}{SEPARATOR}options", values)
+    options = values.origin(f"{item_id}{SEPARATOR}options")
     given |= {f"{options}{SEPARATOR}{key}": key for key in values.get(options, dict) or {}}
     for where, key in given.items():
         if accepted is not None and key not in accepted:
             text = f"expected an option of {what}, found {key!r}{hint(key, accepted)}"
-            findings.problem(_origin(where, values), text)
-
-
-def _origin(item_id: str, values: Values) -> str:
-    """The id that a chain of plain references leads to: the one that a user sets."""
-    seen = {item_id}
-    while item_id in values.config:
-        content = values.config.get(item_id)
-        if not isinstance(content, str) or not content.startswith("@") or content[1:] in seen:
-            break
-        item_id = content[1:]
-        seen.add(item_id)
-    return item_id
+            findings.problem(values.origin(where), text)
 
 
 def check_presets(values: Values, findings: Findings) -> None:
-    """Find settings in `presets` that no expression takes from there."""
+    """Find settings in `presets` that the config does not take from there."""
     used = {key for _, text in values.config.expressions() for key in PRESET_KEY.findall(text)}
-    presets = values.get("presets", dict) or {}
-    for name, settings in presets.items():
-        for key in settings if used and isinstance(settings, dict) else ():
-            if key not in used:
+    known = sorted(used & values.config.tree.keys()) or sorted(used)
+    for name, settings in (values.get("presets", dict) or {}).items():
+        for key in settings if isinstance(settings, dict) else ():
+            if key not in used | values.config.tree.keys():  # a setting that an override replaces is not used
                 where = SEPARATOR.join(("presets", name, key))
-                findings.problem(where, f"expected a setting that the config takes from its presets{hint(key, used)}")
+                findings.problem(where, f"expected a setting that the config takes from its presets{hint(key, known)}")

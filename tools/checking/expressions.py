@@ -20,10 +20,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    ast.Mult: lambda a, b: _number(a) * _number(b),
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.Mod: lambda a, b: _number(a) % _number(b),
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
     ast.Not: operator.not_,
@@ -74,6 +74,17 @@ class Values:
             return default
         return value if isinstance(value, kind) and (kind in (bool, object) or not isinstance(value, bool)) else default
 
+    def origin(self, item_id: str) -> str:
+        """The id that a chain of plain references leads to: the one that a user sets."""
+        seen = {item_id}
+        while item_id in self.config:
+            content = self.config.get(item_id)
+            if not isinstance(content, str) or not content.startswith("@") or content[1:] in seen:
+                break
+            item_id = content[1:]
+            seen.add(item_id)
+        return item_id
+
     def compute_all(self) -> None:
         """Compute whatever can be, for the sake of `broken`."""
         for item_id, _ in self.config.items():
@@ -83,9 +94,8 @@ class Values:
         if item_id in self.known:
             return self.known[item_id]
         if item_id in self._active:
-            raise BrokenError(
-                f"refers to itself by way of {', '.join(self._active[self._active.index(item_id) + 1 :])}"
-            )
+            circle = self._active[self._active.index(item_id) :]
+            raise BrokenError(f"expected no circle of references, found {' -> '.join([*circle, item_id])}")
         if item_id not in self._done:
             self._active.append(item_id)
             try:
@@ -160,7 +170,7 @@ def check_expressions(values: Values, findings: Findings) -> None:
         for alias in node.names
     }
     for item_id, tree in trees.items():
-        for name in _free_names(tree) - imported - MODULES - set(dir(builtins)):
+        for name in sorted(_free_names(tree) - imported - MODULES - set(dir(builtins))):
             if not name.startswith("_reference_"):
                 choices = [*imported, *MODULES, *values.config.tree]
                 text = f"uses {name}, which nothing imports; add '$import {name}' to `imports`, or @ before an id"
@@ -212,6 +222,13 @@ def _evaluate(node: ast.AST, lookup: Callable[[str], Any]) -> Any:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise BrokenError(f"cannot be computed: {error}; correct the values that it uses") from None
     raise NotKnownError(ast.unparse(node))
+
+
+def _number(value: Any) -> Any:
+    """The value, if it is a number: a text or a list could be multiplied, or formatted, beyond the memory."""
+    if not isinstance(value, int | float):
+        raise NotKnownError(type(value).__name__)
+    return value
 
 
 def _item(container: Any, key: Any) -> Any:

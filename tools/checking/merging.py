@@ -105,6 +105,9 @@ def _override(config: Config, key: str, value: Any, added: list[tuple[str, str, 
         findings.problem(f"--{key}", "MONAI's runner ignores an override by None; set null in a file of overrides")
         return
     known = item_id in config
+    expected = _type_of(config.get(item_id)) if known else None
+    if expected and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
+        findings.problem(f"--{key}", f"expected {expected}, found the word {value!r}")
     try:
         config.set(item_id, value)
     except KeyError:
@@ -114,12 +117,21 @@ def _override(config: Config, key: str, value: Any, added: list[tuple[str, str, 
         added.append((item_id, "", 0.6))
 
 
+def _type_of(value: Any) -> str | None:
+    """What an override of this value must be, if that is no text."""
+    if isinstance(value, bool):
+        return "True or False"
+    return "a number" if isinstance(value, int | float) else None
+
+
 def _judge_added(config: Config, item_id: str, source: str, similarity: float, findings: Findings) -> None:
     """An id that was new is a slip of the keyboard, unless something uses it."""
     parent_id, _, key = item_id.rpartition(SEPARATOR)
     parent = config.get(parent_id)
-    if "_target_" in parent or item_id in config.references or item_id in RUNNER_IDS:
-        return  # the arguments of a component are compared with its signature
+    if "_target_" in parent or item_id.startswith("presets::"):
+        return  # `components` compares them with what the code and the config use
+    if item_id in config.references or item_id in RUNNER_IDS:
+        return
     siblings = [str(name) for name in parent if name != key] if isinstance(parent, dict) else []
     close = difflib.get_close_matches(key, siblings, n=1, cutoff=similarity)
     if close or not (parent_id or source):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .syntax import assigned, keywords, mentioned, passes_to_base, statements
 
-DEFINITION = re.compile(r"^(?:class|def) (\w+)|^(\w+(?: = \w+)+)$", re.MULTILINE)
+DEFINITION = re.compile(r"^(?: *class|def) (\w+)|^(\w+(?: = \w+)*) = [\w(]", re.MULTILINE)
 
 
 @dataclass
@@ -69,7 +69,7 @@ class SourceCode:
                 parts = file.relative_to(Path(folder).parent).with_suffix("").parts
                 name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
                 for match in DEFINITION.finditer(file.read_text(encoding="utf-8")):
-                    for defined in [match[1]] if match[1] else match[2].split(" = ")[:-1]:
+                    for defined in (match[1] or match[2]).split(" = "):
                         names.setdefault(defined, []).append(name)
         return names
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 
 from ..errors import UserError
 from ..grouping import class_sizes, group_classes
 from ..losses import segmentation_loss
-from ..networks import DCANet, stitch
+from ..networks import DCANet, moving_average, stitch
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import RAMPS, Method
 
@@ -39,6 +39,7 @@ class DCA(Method):
         unsup_gradient: how far the unlabelled term reaches: "encoder" through D_A into the shared encoder,
             "aggregation" into D_A alone.
         pseudo_label: "stitched" experts, or "mean" of their softmax and D_A's.
+        teacher_decay: above 0, an exponential moving average of the network with this decay makes the pseudo-labels.
         absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
     """
 
@@ -66,6 +67,7 @@ class DCA(Method):
         ramp_length: float = 0.4,
         unsup_gradient: str = "encoder",
         pseudo_label: str = "mean",
+        teacher_decay: float = 0.0,
         absent: str = "skip",
     ) -> None:
         super().__init__(predictor)
@@ -84,6 +86,7 @@ class DCA(Method):
         self.unsup_weight, self.ramp, self.ramp_length = unsup_weight, ramp, ramp_length
         self.unsup_gradient, self.pseudo_label = unsup_gradient, pseudo_label
         self.absent = absent
+        self.teacher = moving_average(predictor, teacher_decay) if teacher_decay > 0 else None
 
     def prepare(self, label_files: Sequence[str]) -> None:
         """Divide: group the classes by their size in the labelled set, and give each expert its group."""
@@ -113,7 +116,10 @@ class DCA(Method):
             losses["loss_aggregation"] = segmentation_loss(aggregated[:labelled], label, absent=self.absent)
             loss = loss + losses["loss_aggregation"]
         if image_u is not None:
-            target = self._pseudo_label(expert_logits[:, labelled:], aggregated[labelled:])
+            if self.teacher is None:
+                target = self._pseudo_label(expert_logits[:, labelled:], aggregated[labelled:])
+            else:
+                target = self._teacher_label(cast(DCANet, self.teacher.module).train(), image_u)
             losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
             weight = self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)
             loss = loss + weight * losses["loss_unlabelled"]
@@ -131,6 +137,18 @@ class DCA(Method):
             classes = [0, *own.tolist()] if self.expert_dice == "own" else None
             losses.append(segmentation_loss(logits, target, classes, self.absent))
         return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def _teacher_label(self, teacher: DCANet, image_u: torch.Tensor) -> torch.Tensor:
+        features = teacher.encoder(image_u)
+        expert_logits, maps = teacher.decode_experts(features)
+        return self._pseudo_label(expert_logits, teacher.aggregation(features, maps))
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """See `Method.after_step`."""
+        if self.teacher is not None:
+            self.teacher.update_parameters(self.predictor)
 
     @torch.no_grad()
     def _pseudo_label(self, expert_logits: torch.Tensor, aggregated: torch.Tensor) -> torch.Tensor:

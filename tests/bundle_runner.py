@@ -1,0 +1,140 @@
+"""Runs `python -m monai.bundle` many times for the price of one start.
+
+Importing MONAI takes seconds. So one process imports it and nothing of this project, and forks for every run: each runs
+in a fresh copy, with its own working folder, arguments, output and exit code, as if it had been started from a shell.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundles" / "dca_acdc"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+HALF_WRITTEN = "half of the checkpoint is written"
+
+
+@dataclass
+class Result:
+    """How a run ended."""
+
+    code: int
+    out: str
+    error: str
+
+    def check(self) -> Result:
+        """This result, if the run succeeded."""
+        assert self.code == 0, f"exit code {self.code}\n{self.out}\n{self.error}"
+        return self
+
+
+class BundleRunner:
+    """The process that forks; close it when done."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+        self.runs = 0
+
+    def close(self) -> None:
+        """End the process."""
+        self.server.communicate(timeout=60)
+
+    def run(self, arguments: Sequence[str], cwd: Path = BUNDLE) -> Result:
+        """`python -m monai.bundle ARGUMENTS` in the folder `cwd`."""
+        self._start(arguments, cwd, None)
+        return self._finish()
+
+    def kill_in_save(self, number: int, arguments: Sequence[str], cwd: Path = BUNDLE) -> Result:
+        """The same, but killed when half of the bytes of its checkpoint number `number` are on the disk."""
+        process = self._start(arguments, cwd, number)
+        deadline = time.monotonic() + 120
+        while HALF_WRITTEN not in self._output("out") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(process, signal.SIGKILL)
+        return self._finish()
+
+    def _start(self, arguments: Sequence[str], cwd: Path, stop_in_save: int | None) -> int:
+        self.runs += 1
+        job = {"arguments": list(arguments), "cwd": str(cwd), "stop_in_save": stop_in_save}
+        job |= {stream: str(self.folder / f"{self.runs}.{stream}") for stream in ("out", "error")}
+        for stream in ("out", "error"):
+            Path(job[stream]).touch()
+        assert self.server.stdin is not None
+        print(json.dumps(job), file=self.server.stdin, flush=True)
+        return self._answer()
+
+    def _finish(self) -> Result:
+        return Result(self._answer(), self._output("out"), self._output("error"))
+
+    def _answer(self) -> int:
+        assert self.server.stdout is not None
+        return int(self.server.stdout.readline())
+
+    def _output(self, stream: str) -> str:
+        return (self.folder / f"{self.runs}.{stream}").read_text()
+
+
+def serve() -> None:
+    """Answer each job on stdin with the process id of its run, and then with its exit code."""
+    for module in ("torch", "monai.bundle.scripts", "monai.engines", "ignite.engine", "nibabel", "fire"):
+        importlib.import_module(module)
+    for line in sys.stdin:
+        process = os.fork()
+        if process == 0:
+            become(json.loads(line))
+            return
+        print(process, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+
+
+def become(job: dict[str, Any]) -> None:
+    """Be `python -m monai.bundle` with the job's arguments."""
+    os.chdir(job["cwd"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for descriptor, stream in ((1, "out"), (2, "error")):
+        os.dup2(os.open(job[stream], os.O_WRONLY | os.O_APPEND), descriptor)
+    if job["stop_in_save"] is not None:
+        stop_in_save(job["stop_in_save"])
+    sys.argv = ["monai.bundle", *job["arguments"]]
+    sys.path[0] = job["cwd"]
+    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+
+
+def stop_in_save(number: int) -> None:
+    """Let `torch.save` write half of the `number`-th resume.pt, and then wait for ever."""
+    import torch
+
+    save, saved = torch.save, []
+
+    def save_half(content: Any, file: io.BufferedWriter) -> None:
+        saved.append("resume.pt" in str(file.name))
+        if sum(saved) < number or not saved[-1]:
+            save(content, file)
+            return
+        whole = io.BytesIO()
+        save(content, whole)
+        file.write(whole.getvalue()[: whole.tell() // 2])
+        file.flush()
+        print(HALF_WRITTEN, flush=True)
+        signal.pause()
+
+    torch.save = save_half
+
+
+if __name__ == "__main__":
+    serve()

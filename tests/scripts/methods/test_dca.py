@@ -1,0 +1,197 @@
+"""Where DCA's gradients go, and what it minimises."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.errors import UserError
+from scripts.losses import segmentation_loss
+from scripts.methods.base import RAMPS
+from scripts.methods.dca import DCA
+from scripts.networks import DCANet
+
+GROUPS = [[1, 2], [3, 4], [5]]
+# The options of DCA that the tests turn, by what they mean here.
+NO_LABELLED_AGGREGATION = {"supervise_aggregation": False}
+STOP_AT_AGGREGATION = {"unsup_gradient": "aggregation"}
+STOP_AT_EXPERTS = {"unsup_gradient": "encoder"}
+CONSTANT_RAMP = {"ramp": "constant"}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def dca(batch_norm="train", style="unet", spatial_dims=2, **options):
+    """DCA of five classes; its normalisation takes statistics of the batch ("train") or of noise ("fixed")."""
+    net = DCANet(style, spatial_dims, 1, 5, 2, dropout=0.0)
+    net.set_groups(GROUPS)
+    method = DCA(net, **options)
+    if batch_norm == "train":
+        return method.train()
+    for module in method.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    net(torch.randn(4, 1, *[32] * spatial_dims))
+    return method.eval()
+
+
+def batch(spatial=(32, 32), labelled=2, unlabelled=2):
+    """image, label with all five classes, image_u."""
+    label = torch.arange(labelled * math.prod(spatial)).remainder(6).reshape(labelled, *spatial)
+    return torch.randn(labelled, 1, *spatial), label, torch.randn(unlabelled, 1, *spatial)
+
+
+def gradient(loss, module):
+    """The gradients of a module's parameters in one vector; no way to them counts as zero."""
+    parameters = list(module.parameters())
+    grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return torch.cat(
+        [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, grads, strict=True)]
+    )
+
+
+def labels_except(expert, label):
+    """The label with the classes of all other groups exchanged, turned into background, or drawn over background."""
+    foreign = [c for c in range(1, 6) if c not in GROUPS[expert]]
+    table = {c: c for c in range(6)} | dict(zip(foreign, [*foreign[1:], 0], strict=True))
+    other = torch.tensor([table[c] for c in range(6)])[label]
+    return torch.where((label == 0) & (torch.arange(label.shape[-1]) < 8), foreign[0], other)
+
+
+# Where gradients go
+
+
+@pytest.mark.parametrize("expert_dice", ["own", "all"])
+@pytest.mark.parametrize("expert", [0, 1, 2])
+def test_no_expert_receives_gradient_from_another_groups_classes(expert, expert_dice):
+    method = dca(expert_dice=expert_dice)
+    image, label, image_u = batch()
+    other = labels_except(expert, label)
+    assert (other != label).float().mean() > 0.4
+
+    def of_experts(y):
+        loss = method(image, y, image_u, 1.0)["loss"]
+        return [gradient(loss, e) for e in method.predictor.experts]
+
+    before, after = of_experts(label), of_experts(other)
+    assert before[expert].any()
+    assert [torch.equal(b, a) for b, a in zip(before, after, strict=True)] == [e == expert for e in range(3)]
+
+
+def test_without_label_split_every_expert_learns_every_class():
+    method = dca(label_split=False)
+    image, label, image_u = batch()
+    before, after = (
+        gradient(method(image, y, image_u, 1.0)["loss"], method.predictor.experts[0])
+        for y in (label, labels_except(0, label))
+    )
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("reach", [STOP_AT_EXPERTS, STOP_AT_AGGREGATION])
+def test_no_term_of_the_aggregation_reaches_an_expert(reach):
+    method = dca(**reach)
+    losses = method(*batch(), 1.0)
+    parameters = list(method.predictor.experts.parameters())
+    for term in ("loss_unlabelled", "loss_aggregation"):
+        grads = torch.autograd.grad(losses[term], parameters, retain_graph=True, allow_unused=True)
+        assert grads == (None,) * len(parameters)
+        assert gradient(losses[term], method.predictor.aggregation).any()
+
+
+def test_weight_of_the_unlabelled_term_changes_no_gradient_of_the_experts():
+    data = batch()
+    light, heavy = dca(unsup_weight=0.0, **CONSTANT_RAMP), dca(unsup_weight=10.0, **CONSTANT_RAMP)
+    heavy.load_state_dict(light.state_dict())
+    before, after = (gradient(m(*data, 1.0)["loss"], m.predictor.experts) for m in (light, heavy))
+    assert torch.equal(before, after)
+
+
+def test_unlabelled_term_reaches_the_encoder_where_asked():
+    method = dca(**STOP_AT_EXPERTS)
+    assert gradient(method(*batch(), 1.0)["loss_unlabelled"], method.predictor.encoder).any()
+
+
+@pytest.mark.parametrize(("batch_norm", "options"), [("fixed", {}), ("train", NO_LABELLED_AGGREGATION)])
+def test_unlabelled_term_stops_before_the_encoder_where_asked(batch_norm, options):
+    method = dca(batch_norm, **STOP_AT_AGGREGATION, **options)
+    losses = method(*batch(), 1.0)
+    assert not gradient(losses["loss_unlabelled"], method.predictor.encoder).any()
+    assert gradient(losses["loss_experts"], method.predictor.encoder).any()
+
+
+def test_labelled_term_of_the_aggregation_still_reaches_the_encoder():
+    method = dca(**STOP_AT_AGGREGATION)
+    assert gradient(method(*batch(), 1.0)["loss_aggregation"], method.predictor.encoder).any()
+
+
+# What is minimised
+
+
+@pytest.mark.parametrize(("pseudo_label", "prediction"), [("stitched", "stitched"), ("mean", "mean")])
+def test_pseudo_label_is_a_constant_that_the_network_predicts(pseudo_label, prediction):
+    method = dca("fixed", pseudo_label=pseudo_label, **STOP_AT_EXPERTS)
+    image, label, image_u = batch()
+    net = method.predictor
+    loss = method(image, label, image_u, 1.0)["loss_unlabelled"]
+    net.prediction = prediction
+    target = net(image_u).argmax(1).detach()
+    assert len(target.unique()) > 1
+    features = net.encoder(image_u)
+    maps = [[m.detach() for m in level] for level in net.decode_experts(features)[1]]
+    expected = segmentation_loss(net.aggregation(features, maps), target)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient(loss, net), gradient(expected, net))
+
+
+def test_experts_minimise_the_loss_on_the_labels_of_their_groups():
+    method = dca("fixed")
+    image, label, _ = batch()
+    expected = 0.0
+    for expert, group in zip(method.predictor.experts, GROUPS, strict=True):
+        target = torch.tensor([c if c in group else 0 for c in range(6)])[label]
+        expected += segmentation_loss(expert(method.predictor.encoder(image))[-1], target, [0, *group]).item()
+    assert method(image, label, None, 0.0)["loss_experts"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("ramp", sorted(RAMPS))
+@pytest.mark.parametrize("supervised", [True, False])
+def test_loss_is_the_weighted_sum_of_its_terms(ramp, supervised):
+    method = dca(unsup_weight=3.0, ramp=ramp, ramp_length=0.5, supervise_aggregation=supervised)
+    losses = method(*batch(), 0.25)
+    assert ("loss_aggregation" in losses) == supervised
+    expected = losses["loss_experts"] + losses.get("loss_aggregation", 0.0)
+    expected = (
+        expected + 3.0 * {"sigmoid": math.exp(-1.25), "linear": 0.5, "constant": 1.0}[ramp] * losses["loss_unlabelled"]
+    )
+    torch.testing.assert_close(losses["loss"], expected)
+
+
+def test_without_unlabelled_images_dca_learns_from_the_labels():
+    method = dca("fixed")
+    image, label, image_u = batch()
+    alone, both = method(image, label, None, 1.0), method(image, label, image_u, 1.0)
+    assert "loss_unlabelled" not in alone
+    torch.testing.assert_close(alone["loss"], both["loss_experts"] + both["loss_aggregation"])
+    assert all(gradient(alone["loss"], m).any() for m in (method.predictor.encoder, method.predictor.aggregation))
+
+
+@pytest.mark.parametrize(("style", "spatial"), [("unet", (32, 32)), ("vnet", (32, 16, 16)), ("unet", (21, 40))])
+@pytest.mark.parametrize("options", [{}, DCA.published])
+def test_a_step_under_autocast_is_finite_in_2d_and_3d(style, spatial, options):
+    method = dca(style=style, spatial_dims=len(spatial), **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method(*batch(spatial), 0.5)
+    losses["loss"].backward()
+    assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("option", ["expert_dice", "ramp", "unsup_gradient", "pseudo_label"])
+def test_unknown_choice_is_named(option):
+    with pytest.raises(UserError, match=f"method dca: expected {option} out of .*, found 'nonsense'"):
+        dca(**{option: "nonsense"})
