@@ -175,7 +175,7 @@ def smaller_label(data: Path) -> None:
 def edit(path: Path, value: float) -> None:
     """Set one voxel of a volume."""
     image = nib.load(path)
-    voxels = np.array(image.dataobj, dtype=np.float32)
+    voxels = np.asarray(image.dataobj).astype(np.float32)
     voxels[1, 2, 3] = value
     nib.save(nib.Nifti1Image(voxels, image.affine), path)
 

@@ -99,8 +99,8 @@ def _check_required(values: Values, findings: Findings) -> None:
     training = "train" in values.config
     for item_id in TRAINING_IDS if training else INFERENCE_IDS:
         if item_id not in values.config:
-            kind = "training" if training else "inference"
-            findings.problem(item_id, f"expected this id, which MONAI requires of a {kind} config, found none")
+            kind = "a training" if training else "an inference"
+            findings.problem(item_id, f"expected this id, which MONAI requires of {kind} config, found none")
     if "run" not in values.config:
         findings.problem("run", "expected this id, the expressions to run, found none")
 

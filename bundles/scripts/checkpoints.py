@@ -55,7 +55,8 @@ def save_atomically(content: Any, path: str | Path) -> None:
         if cause is None:
             raise
         raise UserError(
-            f"{path}: expected to write a checkpoint, found: {cause.strerror or cause}; free space or choose another folder"
+            f"{path}: expected to write a checkpoint, found: {cause.strerror or cause}; "
+            "free space, or choose another folder"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import sys
 from types import TracebackType
+from typing import Any
 
 
 class UserError(ValueError):
@@ -55,3 +57,12 @@ def report_in_one_line() -> None:
         os._exit(2)  # the only way to choose the exit code here
 
     sys.excepthook = hook
+    make_record = logging.getLogRecordFactory()
+
+    def without_traceback(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make_record(*args, **kwargs)
+        if record.exc_info and user_message(record.exc_info[1]):  # MONAI's engines log errors before they raise them
+            record.exc_info = None
+        return record
+
+    logging.setLogRecordFactory(without_traceback)

@@ -133,12 +133,8 @@ def test_two_classes_have_two_experts(tmp_path):
 def test_supervised_is_the_segmentation_loss_of_the_labelled_images():
     net = predictor(method="supervised", num_classes=5)
     method = create_method("supervised", net).eval()
-    image, label, image_u = (
-        torch.randn(2, 1, 21, 32),
-        torch.arange(2 * 21 * 32).remainder(6).view(2, 21, 32),
-        torch.randn(1),
-    )
-    losses = method(image, label, image_u, 0.5)
+    image, label = torch.randn(2, 1, 21, 32), torch.arange(2 * 21 * 32).remainder(6).view(2, 21, 32)
+    losses = method(image, label, None, 0.5)
     assert losses.keys() == {"loss"}
     assert losses["loss"] == segmentation_loss(net(image), label)
     assert not method.unlabelled

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tools.__main__ import main
-
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / "bundles" / "dca_acdc" / "configs"
-TRAIN = CONFIGS / "train.json"
-
-Check = Callable[..., tuple[int, str, list[str]]]
+from tests.tools.check_runner import CONFIGS, ROOT, TRAIN, Check, runner
 
 
 @pytest.fixture
 def check(heart_phantom: Path, capsys: pytest.CaptureFixture[str]) -> Check:
-    """Runs the verb on a config and the phantom; gives the exit code, what it printed, and the lines of the error."""
-
-    def run(config: object, *overrides: object, data: Path = heart_phantom) -> tuple[int, str, list[str]]:
-        words = ["--dataset_dir", data]
-        if "inference" not in str(config):
-            words += ["--split_file", data / "split.json", "--percent", 50, "--image_size", "[64, 64]"]
-        code = main(["check", str(config), *map(str, [*words, *overrides])])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err.splitlines()
-
-    return run
+    """Runs the verb on the phantom."""
+    return runner(heart_phantom, capsys)
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a bundle like the shipped one, with changes to its train.json; the path of that config."""
-
-    def make(**changes: Any) -> Path:
-        shutil.copytree(CONFIGS, tmp_path / "bundle" / "configs", dirs_exist_ok=True)
-        path = tmp_path / "bundle" / "configs" / "train.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-        return path
-
-    return make
-
-
-@pytest.fixture
-def data(heart_phantom: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Makes a copy of the phantom whose datalist is changed by a function."""
-
-    def make(change: Callable[[dict[str, Any]], object] = lambda content: None) -> Path:
-        folder = shutil.copytree(heart_phantom, tmp_path / "heart")
-        content = json.loads((folder / "datalist.json").read_text())
-        change(content)
-        (folder / "datalist.json").write_text(json.dumps(content))
-        return folder
-
-    return make
+def words(options: str) -> list[str]:
+    """The words of a command line of options whose values may contain blanks."""
+    return [
+        part for option in options.replace(" --", "\n--").split("\n") for part in option.partition(" ")[::2] if part
+    ]
 
 
 def test_shipped_training_config_passes_and_is_summed_up(check: Check) -> None:
@@ -104,18 +65,6 @@ def test_it_is_fast_because_it_imports_neither_torch_nor_monai(heart_phantom: Pa
     assert done.stdout.endswith("0 []\n"), done.stderr
 
 
-def test_nothing_of_a_config_is_run(check: Check, bundle: Callable[..., Path], tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    touch = f"__import__('pathlib').Path({str(trace)!r}).touch()"
-    config = bundle(seed=f"${touch}", lr=f"$[{touch} for _ in range(2)][0]", extra={"_target_": "trap.Trap", "x": 1})
-    trap = config.parents[1] / "trap"
-    trap.mkdir()
-    (trap / "__init__.py").write_text(f"{touch}\nclass Trap:\n    def __init__(self, x):\n        {touch}\n")
-    code, printed, error = check(config, "--bundle_root", config.parents[1])
-    assert (code, error) == (0, [])
-    assert not trace.exists()
-
-
 def test_overlays_pass_on_top_of_the_training_config(check: Check, tmp_path: Path) -> None:
     assert check(f"['{TRAIN}', '{CONFIGS / 'multi_gpu_train.json'}']")[0] == 0
     (tmp_path / "model.pt").touch()
@@ -136,8 +85,7 @@ def test_evaluation_needs_a_checkpoint_and_a_role_that_exists(check: Check, tmp_
     assert code == 2
     assert error[1:] == [
         f"  checkpoint: expected a checkpoint, found no {tmp_path}/model.pt; train first, or pass another",
-        "  validate::dataset::data: expected a key out of labelled, unlabelled, validation, test, found 'tset'; "
-        "did you mean 'test'?",
+        "  validate::dataset::data: expected a key that exists, found 'tset'; did you mean 'test'?",
     ]
 
 
@@ -148,8 +96,8 @@ def test_inference_needs_a_checkpoint_and_images(check: Check, tmp_path: Path) -
     code, _, error = check(inference, "--ckpt_dir", tmp_path / "no", data=tmp_path)
     assert code == 2
     assert error[0].endswith("2 problems")
-    assert f"expected a checkpoint, found no {tmp_path}/no/model.pt" in error[1]
-    assert f"expected NIfTI images or a datalist.json, found none in {tmp_path}" in error[2]
+    assert f"expected NIfTI images or a datalist.json, found none in {tmp_path}" in error[1]
+    assert f"expected a checkpoint, found no {tmp_path}/no/model.pt" in error[2]
 
 
 def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
@@ -175,9 +123,9 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
         ("--method_options {rmap:linear}", "method_options::rmap: expected an option of method dca, found 'rmap'; did"),
         ("--network_options::stiching x", "network_options::stiching: expected an option of the network of method dca"),
         ("--presets::cpu::stepss 3", "presets::cpu::stepss: expected a setting that the config takes from its presets"),
-        ("--method dcaa", "method: expected one of dca, supervised, found 'dcaa'; did you mean 'dca'?"),
+        ("--method dcaa", "method: expected the name of a method, found 'dcaa'; did you mean 'dca'?"),
         ("--method supervised --prediction mean", "prediction: expected an option of the network of method supervised"),
-        ("--preset cpuu", "expected a key out of cpu, demo, published, found 'cpuu'; did you mean 'cpu'?"),
+        ("--preset cpuu", "expected a key that exists, found 'cpuu'; did you mean 'cpu'?"),
         ("--seed None", "--seed: MONAI's runner ignores an override by None"),
         ("--+train::handlers []", "--+train::handlers: MONAI's runner merges by + only in files"),
         ("--amp false", "--amp: expected True or False, found the word 'false'"),
@@ -222,7 +170,7 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
     ],
 )
 def test_mistake_in_an_override_is_named(check: Check, override: str, message: str) -> None:
-    code, _, error = check(TRAIN, *override.split(" "))
+    code, _, error = check(TRAIN, *words(override))
     assert code == 2
     assert any(message in line for line in error), error
     assert all(line.startswith("  ") for line in error[1:])
@@ -245,7 +193,7 @@ def test_mistake_in_an_override_is_named(check: Check, override: str, message: s
     ],
 )
 def test_right_override_passes(check: Check, override: str) -> None:
-    code, _, error = check(TRAIN, *override.split(" "))
+    code, _, error = check(TRAIN, *words(override))
     assert (code, error) == (0, [])
 
 

@@ -93,7 +93,7 @@ def _check_method(
         return
     if name not in known:
         where = values.origin(f"{item_id}{SEPARATOR}{name_key}")
-        findings.problem(where, f"expected one of {', '.join(sorted(known))}, found {name!r}{hint(name, known)}")
+        findings.problem(where, f"expected the name of a method, found {name!r}{hint(name, known)}")
         return
     what, accepted = f"method {name}", method_options(known[name], source)
     given = {}

@@ -67,25 +67,27 @@ class Config:
             if isinstance(value, str) and value.startswith("$"):
                 yield item_id, value
 
+    def named(self, key: str) -> list[str]:
+        """All ids whose last part is `key`."""
+        return [item_id for item_id, _ in self.items() if item_id.split(SEPARATOR)[-1] == key]
+
     def suggest(self, item_id: str) -> str:
         """The end of a message about an unknown id: the same with a close name, or where else its last part exists."""
         parts = item_id.split(SEPARATOR)
-        for i, part in enumerate(parts):
-            parent = self.get(SEPARATOR.join(parts[:i]))
-            try:
-                _child(parent, part)
-            except KeyError:
-                names = map(str, parent) if isinstance(parent, dict) else ()
-                close = difflib.get_close_matches(part, names, n=1)
-                elsewhere = [other for other, _ in self.items() if other.split(SEPARATOR)[-1] == parts[-1]]
-                meant = SEPARATOR.join([*parts[:i], close[0], *parts[i + 1 :]]) if close else "".join(elsewhere[:1])
-                return f"; did you mean '{meant}'?" if meant else ""
-        return ""
+        known = next(i for i in reversed(range(len(parts))) if SEPARATOR.join(parts[:i]) in self)
+        parent = self.get(SEPARATOR.join(parts[:known]))
+        names = map(str, parent) if isinstance(parent, dict) else ()
+        close = difflib.get_close_matches(parts[known], names, n=1)
+        meant = [SEPARATOR.join([*parts[:known], name, *parts[known + 1 :]]) for name in close]
+        meant = self.named(item_id) + meant if len(parts) == 1 else meant + self.named(parts[-1])
+        return f"; did you mean '{meant[0]}'?" if meant else ""
 
 
 def _child(node: Any, key: str) -> Any:
-    if isinstance(node, dict) and key in node:
-        return node[key]
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if str(name) == key:  # the command line makes {1: liver} of numbers
+                return value
     if isinstance(node, list) and key.lstrip("-").isdigit() and -len(node) <= int(key) < len(node):
         return node[int(key)]
     raise KeyError(key)

@@ -233,8 +233,7 @@ def _number(value: Any) -> Any:
 
 def _item(container: Any, key: Any) -> Any:
     if isinstance(container, dict) and key not in container:
-        known = ", ".join(map(str, container))
-        raise BrokenError(f"expected a key out of {known}, found {key!r}{hint(key, container)}")
+        raise BrokenError(f"expected a key that exists, found {key!r}{hint(key, [*map(str, container)])}")
     return container[key]
 
 

@@ -75,10 +75,9 @@ def _merge(
     findings: Findings,
 ) -> None:
     item_id = key.removeprefix("+")
-    if not first and item_id not in config:
-        added.append((item_id, str(file), 0.8))
+    known = item_id in config
     try:
-        old = config.get(item_id) if key != item_id and item_id in config else None
+        old = config.get(item_id) if key != item_id and known else None
         if isinstance(old, dict) and isinstance(value, dict):
             old.update(value)
         elif isinstance(old, list) and isinstance(value, list):
@@ -88,6 +87,8 @@ def _merge(
             findings.problem(key, f"expected two mappings or two lists to merge, found {found} in {file}")
         else:
             config.set(item_id, value)
+            if not first and not known:
+                added.append((item_id, str(file), 0.8))
     except KeyError as missing:
         if first:
             raise UserError(
@@ -135,11 +136,11 @@ def _judge_added(config: Config, item_id: str, source: str, similarity: float, f
     siblings = [str(name) for name in parent if name != key] if isinstance(parent, dict) else []
     close = difflib.get_close_matches(key, siblings, n=1, cutoff=similarity)
     if close or not (parent_id or source):
-        other = [other for other, _ in config.items() if other != item_id and other.split(SEPARATOR)[-1] == key]
-        meant = SEPARATOR.join([parent_id, close[0]] if parent_id else close) if close else "".join(other[:1])
+        meant = [] if parent_id else [other for other in config.named(key) if other != item_id]
+        meant += [SEPARATOR.join([parent_id, name] if parent_id else [name]) for name in close]
         text = "expected an id of the config, found one that nothing uses"
         where = f"{source}: {item_id}" if source else f"--{item_id}"
-        findings.problem(where, text + (f"; did you mean '{meant}'?" if meant else hint(key, siblings)))
+        findings.problem(where, text + (f"; did you mean '{meant[0]}'?" if meant else hint(key, siblings)))
 
 
 def _expand(config: Config, node: Any, item_id: str, findings: Findings) -> None:

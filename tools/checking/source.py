@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -59,19 +60,10 @@ class SourceCode:
         self.module = cache(self._module)
         self._active: list[str] = []  # modules whose `import *` is being followed, for they may import each other
 
-    @cached_property
+    @property
     def monai_names(self) -> dict[str, list[str]]:
         """The modules of MONAI that define each class or function: what a `_target_` without a dot may name."""
-        spec = importlib.util.find_spec("monai")
-        names: dict[str, list[str]] = {}
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for file in sorted(Path(folder).rglob("*.py")):
-                parts = file.relative_to(Path(folder).parent).with_suffix("").parts
-                name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-                for match in DEFINITION.finditer(file.read_text(encoding="utf-8")):
-                    for defined in (match[1] or match[2]).split(" = "):
-                        names.setdefault(defined, []).append(name)
-        return names
+        return _monai_names()
 
     def find(self, name: str) -> Found | None:
         """What a dotted name stands for, or None if there is certainly no such thing."""
@@ -155,7 +147,7 @@ class SourceCode:
             return None
         module = Module(name, is_package=spec.submodule_search_locations is not None)
         if spec.origin and spec.origin.endswith(".py"):
-            module.tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+            module.tree = _parsed(spec.origin, os.stat(spec.origin).st_mtime_ns)
             module.names = assigned(module.tree.body)
             module.stars = [
                 node
@@ -203,6 +195,26 @@ class SourceCode:
             case ast.Name() | ast.Attribute():
                 return Definition(None, module)
         return Definition(node, module)
+
+
+@cache
+def _monai_names() -> dict[str, list[str]]:
+    spec = importlib.util.find_spec("monai")
+    names: dict[str, list[str]] = {}
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for file in sorted(Path(folder).rglob("*.py")):
+            parts = file.relative_to(Path(folder).parent).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            for match in DEFINITION.finditer(file.read_text(encoding="utf-8")):
+                for defined in (match[1] or match[2]).split(" = "):
+                    names.setdefault(defined, []).append(name)
+    return names
+
+
+@cache
+def _parsed(path: str, modified: int) -> ast.Module:
+    """The syntax tree of a file as it was at the time `modified`."""
+    return ast.parse(Path(path).read_text(encoding="utf-8"))
 
 
 def _installed(name: str) -> ModuleSpec | None:

@@ -1,0 +1,110 @@
+"""`check`: mistakes in the config files themselves, and that nothing in them is run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.check_runner import CONFIGS, TRAIN, Check, runner
+
+
+@pytest.fixture
+def check(heart_phantom: Path, capsys: pytest.CaptureFixture[str]) -> Check:
+    """Runs the verb on the phantom."""
+    return runner(heart_phantom, capsys)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a bundle like the shipped one, with changes to its train.json; the path of that config."""
+
+    def make(**changes: Any) -> Path:
+        shutil.copytree(CONFIGS, tmp_path / "bundle" / "configs", dirs_exist_ok=True)
+        path = tmp_path / "bundle" / "configs" / "train.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return path
+
+    return make
+
+
+def test_nothing_of_a_config_is_run(check: Check, bundle: Callable[..., Path], tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    touch = f"__import__('pathlib').Path({str(trace)!r}).touch()"
+    config = bundle(seed=f"${touch}", lr=f"$[{touch} for _ in range(2)][0]", extra={"_target_": "trap.Trap", "x": 1})
+    trap = config.parents[1] / "trap"
+    trap.mkdir()
+    (trap / "__init__.py").write_text(f"{touch}\nclass Trap:\n    def __init__(self, x):\n        {touch}\n")
+    code, _, error = check(config, "--bundle_root", config.parents[1])
+    assert (code, error) == (0, [])
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"extra": {"_target_": "Compose", "transform": []}}, "extra::transform: expected an argument of Compose"),
+        ({"extra": {"_target_": "scripts.losses.soft_dise"}}, "no scripts.losses.soft_dise; did you mean 'soft_dice'?"),
+        ({"extra": {"_target_": "nowhere.Thing"}}, "extra: expected _target_ to name a class or function, found no"),
+        ({"extra": ["@train::trainer", "@train::trainr"]}, "extra::1: refers to @train::trainr, which does not exist"),
+        ({"extra": {"a": "@::b"}}, "extra::a: refers to @extra::b, which does not exist"),
+        ({"extra": "%elsewhere.json::x"}, "extra: elsewhere.json: expected a config for a macro, found no such file"),
+        ({"train": {"trainer": {"max_epochs": 1}}}, "train::dataset, train::inferer: expected this id, which MONAI re"),
+        (
+            {"presets": {"cpu": {"lr": 1}}},
+            "interpolation: expected a key that exists, found 'interpolation'; choose one of lr",
+        ),
+    ],
+)
+def test_mistake_in_a_config_is_named(
+    check: Check, bundle: Callable[..., Path], changes: dict[str, Any], message: str
+) -> None:
+    code, _, error = check(bundle(**changes))
+    assert code == 2
+    assert any(message in line for line in error), error
+
+
+def test_right_constructs_pass(check: Check, bundle: Callable[..., Path]) -> None:
+    disabled = {"_target_": "nowhere.Thing", "_disabled_": True}
+    extra = {"a": 1, "b": "@::a", "c": {"d": "$@::::a + 1", "e": "%::::a"}, "f": disabled, "g": "me@example.org"}
+    assert check(bundle(extra=extra, more="%extra::c"))[::2] == (0, [])
+
+
+def test_key_of_an_overlay_that_nothing_uses_is_named(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"epochss": 3, "+labels": [], "trian::x": 1, "unlike any other": 1}')
+    code, _, error = check([str(TRAIN), str(tmp_path / "mine.json")])
+    assert code == 2
+    assert len(error) == 4
+    assert "+labels: expected two mappings or two lists to merge, found list for dict" in error[1]
+    assert "trian::x: expected an id to set in" in error[2]
+    assert "did you mean 'train::x'?" in error[2]
+    assert (
+        "mine.json: epochss: expected an id of the config, found one that nothing uses; did you mean 'epoc" in error[3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{", "a.json: expected a bundle config, found a file that cannot be read: Expecting property name"),
+        ("a.json", '{"a": 1, "a": 2}', "a.json: expected each key once, found a twice"),
+        ("a.json", "[]", "a.json: expected a bundle config (a mapping), found a list"),
+        ("a.yaml", "a: [", "a.yaml: expected a bundle config, found YAML that does not parse"),
+        ("b.json", "{}", "a.json: expected a bundle config, found no such file"),
+    ],
+)
+def test_unreadable_config_is_one_line(check: Check, tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    code, _, error = check(tmp_path / name.replace("b", "a"))
+    assert (code, len(error)) == (2, 1)
+    assert message in error[0]
+
+
+def test_list_of_configs_that_does_not_parse_is_one_line(check: Check) -> None:
+    code, _, error = check("['a.json'")
+    assert (code, len(error)) == (2, 1)
+    assert "CONFIG: expected a list like" in error[0]
