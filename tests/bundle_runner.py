@@ -63,7 +63,7 @@ class BundleRunner:
     def kill_in_save(self, number: int, arguments: Sequence[str], cwd: Path = BUNDLE) -> Result:
         """The same, but killed when half of the bytes of its checkpoint number `number` are on the disk."""
         process = self._start(arguments, cwd, number)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while HALF_WRITTEN not in self._output("out") and time.monotonic() < deadline:
             time.sleep(0.1)
         with suppress(ProcessLookupError):  # it ended by itself: its exit code tells

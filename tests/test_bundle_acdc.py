@@ -44,7 +44,7 @@ def options(data: Path, folder: Path) -> list[str]:
 
 def shell(*command: str, cwd: Path = BUNDLE) -> Result:
     """Run a command in a process of its own."""
-    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     return Result(done.returncode, done.stdout, done.stderr)
 
 

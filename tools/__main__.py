@@ -7,30 +7,17 @@ so that the others cost nothing.
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import sys
 from collections.abc import Sequence
 
-from scripts.errors import UserError
-
-from .suggest import did_you_mean
+from scripts.errors import UserError, did_you_mean, user_message
 
 VERBS = {
     "demo": "train, evaluate and infer a bundle on the embedded phantom",
     "phantom": "make a small synthetic data set (cine heart or abdominal CT) to try everything on",
     "prepare": "check a downloaded data set and write its datalist",
     "check": "resolve a bundle's config without running it and name what is wrong with it",
-}
-
-# What a user can mend about the disk; any other OSError is a fault of the program and keeps its traceback.
-ADVICE = {
-    errno.ENOSPC: "no space left on the disk; free some, or choose an output folder on another disk",
-    errno.EDQUOT: "the disk quota is used up; free some space, or choose an output folder on another disk",
-    errno.EROFS: "the disk is read-only; choose another output folder",
-    errno.EACCES: "no permission; choose another folder, or have the permission granted",
-    errno.EEXIST: "expected a folder, found a file; choose another output folder",
-    errno.ENOTDIR: "expected a folder, found a file; choose another output folder",
 }
 
 
@@ -51,12 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = argparse.ArgumentParser(prog=f"python -m tools {verb}", description=VERBS[verb])
         module.add_arguments(parser)
         return int(module.run(parser.parse_args(argv[1:])))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        if error.errno not in ADVICE:
+    except (UserError, OSError) as error:
+        message = user_message(error)
+        if message is None:
             raise
-        print(f"error: {error.filename or verb}: {ADVICE[error.errno]}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
     return 2
 
 

@@ -6,10 +6,9 @@ import argparse
 import importlib
 from pathlib import Path
 
-from scripts.errors import UserError
+from scripts.errors import UserError, did_you_mean
 
 from .datalist import Problems, datalist, describe, write_json
-from .suggest import did_you_mean
 
 LAYOUTS = ("acdc",)
 

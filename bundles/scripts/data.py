@@ -1,4 +1,4 @@
-"""The loader that joins the labelled and the unlabelled stream.
+"""Samples: the loader that joins the labelled and the unlabelled stream, and the images to infer on.
 
 Order and augmentation are a pure function of (seed, step): every drawn sample carries a seed of its own. That is why
 the number of workers does not change the weights, and why a resumed run sees exactly what the unbroken run would have
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import DataLoader, MetaTensor, list_data_collate
+from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset, Sampler
 
@@ -178,8 +179,8 @@ class TwoStreamLoader:
             batch_sampler=self.sampler,
             collate_fn=_collate,
             num_workers=num_workers,
-            # Without one of its own, a loader resets torch's random state or not, depending on the number of workers, and
-            # that would change the dropout.
+            # Without one of its own, a loader resets torch's random state or not, depending on the number of workers,
+            # and that would change the dropout.
             generator=torch.Generator(),
         )
 
@@ -192,3 +193,29 @@ class TwoStreamLoader:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         return iter(self.loader)
+
+
+class ImageDataset(MonaiDataset):
+    """Images to infer on, one by one; a file that cannot be used is named in one line.
+
+    Args:
+        data: items {image_key: path} (see `datalists.find_images`).
+        transform: the preprocessing.
+        image_key: key of the image.
+    """
+
+    def __init__(self, data: Sequence[dict[str, str]], transform: Compose, image_key: str = "image") -> None:
+        super().__init__(data, transform)
+        self.image_key = image_key
+
+    def _transform(self, index: int) -> Any:
+        path = self.data[index][self.image_key]
+        try:
+            item = super()._transform(index)
+        except Exception as error:  # each reader and decompressor raises its own
+            cause = error.__cause__ or error
+            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
+            raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
+        if not torch.isfinite(item[self.image_key]).all():
+            raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")
+        return item

@@ -9,11 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import torch
-from monai.data import Dataset
-from monai.transforms import Compose
-
 from .errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +31,26 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
     return content
 
 
+def patients_by_role(split: str | Path, percent: float) -> dict[str, list[str]]:
+    """The patients of a split file as "labelled", "unlabelled", "validation" and "test" (arguments of `load_split`).
+
+    Raises:
+        UserError: a file that is no split, or a percentage that gives no patient.
+    """
+    lists = read_json(split, "split file")
+    for key in ("train", "validation"):
+        if not isinstance(lists.get(key), list):
+            raise UserError(f"{split}: expected a key {key!r} with a list of patients, found {sorted(lists)}")
+    train = list(lists["train"])
+    labelled = _labelled_patients(train, lists.get("labelled", {}), percent, split)
+    return {
+        "labelled": labelled,
+        "unlabelled": [p for p in train if p not in set(labelled)],
+        "validation": list(lists["validation"]),
+        "test": list(lists.get("test", [])),
+    }
+
+
 def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[str, list[dict[str, Any]]]:
     """The cases of each role.
 
@@ -55,18 +70,7 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
             a labelled, validation or test case without a label.
     """
     cases = read_json(datalist, "datalist")
-    lists = read_json(split, "split file")
-    for key in ("train", "validation"):
-        if key not in lists:
-            raise UserError(f"{split}: expected a key {key!r} with a list of patients, found {sorted(lists)}")
-    train = list(lists["train"])
-    labelled = _labelled_patients(train, lists.get("labelled", {}), percent, split)
-    roles = {
-        "labelled": labelled,
-        "unlabelled": [p for p in train if p not in set(labelled)],
-        "validation": lists["validation"],
-        "test": lists.get("test", []),
-    }
+    roles = patients_by_role(split, percent)
     by_patient: dict[str, list[dict[str, Any]]] = {}
     for case in cases["cases"]:
         by_patient.setdefault(case["patient"], []).append(case)
@@ -102,8 +106,8 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
 def _labelled_patients(
     train: Sequence[str], published: Mapping[str, Sequence[str]], percent: float, split: str | Path
 ) -> list[str]:
-    if not 0 < percent <= 100:
-        raise UserError(f"percent: expected a number above 0 and at most 100, found {percent}")
+    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent <= 100:
+        raise UserError(f"percent: expected a number above 0 and at most 100, found {percent!r}")
     named = {float(key): list(patients) for key, patients in published.items()}
     if float(percent) in named:
         return named[float(percent)]
@@ -162,6 +166,8 @@ def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, 
 
 
 def _header_problem(path: Path) -> str | None:
+    import nibabel as nib  # here, so that reading lists stays light
+
     try:
         shape = nib.nifti1.load(path).shape
     except Exception as error:  # nibabel's and the decompressors' own
@@ -170,29 +176,3 @@ def _header_problem(path: Path) -> str | None:
     if len(shape) != 3:
         return f"{path}: expected a volume of three axes, found shape {shape}; convert it to one volume per file"
     return None
-
-
-class ImageDataset(Dataset):
-    """Images to infer on, one by one; a file that cannot be used is named in one line.
-
-    Args:
-        data: items {image_key: path} (see `find_images`).
-        transform: the preprocessing.
-        image_key: key of the image.
-    """
-
-    def __init__(self, data: Sequence[dict[str, str]], transform: Compose, image_key: str = "image") -> None:
-        super().__init__(data, transform)
-        self.image_key = image_key
-
-    def _transform(self, index: int) -> Any:
-        path = self.data[index][self.image_key]
-        try:
-            item = super()._transform(index)
-        except Exception as error:  # each reader and decompressor raises its own
-            cause = error.__cause__ or error
-            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
-            raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
-        if not torch.isfinite(item[self.image_key]).all():
-            raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")
-        return item

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import logging
 import os
 import re
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -23,19 +25,27 @@ class UserError(ValueError):
 IN_TRACEBACK = re.compile(rf"^{re.escape(UserError.__module__)}\.UserError: (.+)$", re.MULTILINE)
 
 
+# What a user can mend about the disk; any other OSError is a fault of the program and keeps its traceback.
+DISK_ADVICE = {
+    errno.ENOSPC: "no space left on the disk; free some, or choose an output folder on another disk",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose an output folder on another disk",
+    errno.EROFS: "the disk is read-only; choose another output folder",
+    errno.EACCES: "no permission; choose another folder, or have the permission granted",
+    errno.EEXIST: "expected a folder, found a file; choose another output folder",
+    errno.ENOTDIR: "expected a folder, found a file; choose another output folder",
+}
+
+
 def user_message(error: BaseException | None) -> str | None:
-    """The one line for the user, if the error, or one that caused it, is the user's to mend; else None."""
+    """What to tell the user, if the error, or one that caused it, is theirs to mend, a line per problem; else None."""
     while error is not None:
         from_worker = IN_TRACEBACK.search(str(error))
         if from_worker:
             return from_worker[1]
         if isinstance(error, UserError):
-            return " ".join(str(error).split("\n"))
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            where = error.filename or "the output"
-            return (
-                f"{where}: expected a writable place with room, found: {error.strerror}; free space or choose another"
-            )
+            return str(error)
+        if isinstance(error, OSError) and error.errno in DISK_ADVICE:
+            return f"{error.filename or 'the output'}: {DISK_ADVICE[error.errno]}"
         error = error.__cause__ or error.__context__
     return None
 
@@ -66,3 +76,10 @@ def report_in_one_line() -> None:
         return record
 
     logging.setLogRecordFactory(without_traceback)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown `word`: the closest of the `known` names, else all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"

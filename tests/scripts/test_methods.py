@@ -84,15 +84,15 @@ def test_common_arguments_that_are_none_are_left_to_the_network():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: create_predictor("dac"), r"^method: expected one of dca, .*, found 'dac'; did you mean dca\?$"),
-        (lambda: create_method("superwised", torch.nn.Identity()), r"did you mean supervised\?$"),
+        (lambda: create_predictor("dac"), r"^method: expected a known name, found 'dac'; did you mean 'dca'\?$"),
+        (lambda: create_method("superwised", torch.nn.Identity()), r"did you mean 'supervised'\?$"),
         (
             lambda: predictor(predicton="mean"),
-            r"^network of method dca: .* found 'predicton'; did you mean prediction\?$",
+            r"^network of method dca: .* found 'predicton'; did you mean 'prediction'\?$",
         ),
         (
             lambda: create_method("dca", predictor(), options={"unsup_wieght": 1.0}),
-            r"^method dca: expected options out of .*, found 'unsup_wieght'; did you mean unsup_weight\?$",
+            r"^method dca: expected a known option, found 'unsup_wieght'; did you mean 'unsup_weight'\?$",
         ),
     ],
 )

@@ -152,7 +152,7 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
             "imports::1: expected a module to import, found none named n",
         ),
         ("--percent 0", "percent: expected a number above 0 and at most 100, found 0"),
-        ("--percent 20", "found none in 20 % of 4 patients of "),
+        ("--percent 20", "found 20 % of 4 patients in "),
         ("--split_file nowhere.json", "nowhere.json: expected a split file, found no such file"),
         ("--datalist nowhere.json", "nowhere.json: expected a datalist, found no such file"),
         ("--image_size [64,0]", "image_size: expected whole numbers above 0, found [64, 0]"),

@@ -14,11 +14,9 @@ from monai.bundle.config_item import ComponentLocator
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.utils import BundleProperty, BundlePropertyConfig
 
-from scripts.datalists import load_split
 from scripts.methods import METHODS
 from scripts.networks.encoder_decoder import DIVISOR
 from tools.check import INFERENCE_IDS, TRAINING_IDS
-from tools.checking.cases import split_patients
 from tools.checking.components import find_target, method_options, methods
 from tools.checking.config import Config
 from tools.checking.expressions import Values
@@ -128,15 +126,3 @@ def test_required_ids_are_monais(ids: tuple[str, ...], properties: dict[str, Any
 
 def test_sizes_are_multiples_of_the_networks_divisor() -> None:
     assert MULTIPLE == DIVISOR
-
-
-@pytest.mark.parametrize("percent", [25, 50, 60, 75.5, 100])
-def test_roles_are_those_of_the_training(heart_phantom: Path, tmp_path: Path, percent: float) -> None:
-    datalist, split = (json.loads((heart_phantom / name).read_text()) for name in ("datalist.json", "split.json"))
-    for case in datalist["cases"]:
-        case.setdefault("label", "labels/made_up.nii.gz")
-    (tmp_path / "datalist.json").write_text(json.dumps(datalist))
-    theirs = load_split(tmp_path / "datalist.json", heart_phantom / "split.json", percent)
-    patient = {case["id"]: case["patient"] for case in datalist["cases"]}
-    patients = {role: list(dict.fromkeys(patient[case["id"]] for case in items)) for role, items in theirs.items()}
-    assert split_patients(split, percent) == patients

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from scripts.datalists import patients_by_role
 from scripts.errors import UserError
 
 from .config import SEPARATOR, read_mapping
@@ -71,36 +71,22 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
     percent = values.get(f"{split_id}{SEPARATOR}percent", object)
     if datalist_file is None or split_file is None:
         return None
-    datalist = split = None
+    datalist = None
     folder = values.get("dataset_dir", str)
     if folder is None or Path(folder).exists() or not Path(datalist_file).is_relative_to(folder):
         datalist = _read(datalist_file, "datalist", {"cases": list, "labels": dict}, findings)
-    split = _read(split_file, "split file", {"train": list, "validation": list}, findings)
-    if not isinstance(percent, int | float) or isinstance(percent, bool) or not 0 < percent <= 100:
-        findings.problem("percent", f"expected a number above 0 and at most 100, found {percent!r}")
+    try:
+        patients = patients_by_role(split_file, cast(float, percent))
+    except UserError as error:
+        where, text = str(error).split(": ", 1)
+        findings.problem(where, text)
         return None
-    if split is None:
-        return None
-    patients = split_patients(split, percent)
-    if not patients["labelled"]:
-        least = f"{100 / len(split['train']):.3g}" if split["train"] else "another split file"
-        text = f"expected at least one labelled patient, found none in {percent:g} % of {len(split['train'])} patients"
-        findings.problem("percent", f"{text} of {split_file}; use {least} or more")
     if datalist is None:
         return None
     cases = Cases(Path(datalist_file), _classes(datalist["labels"]), _by_role(datalist["cases"], patients))
     _check_roles(cases, patients, split_file, findings)
     values.known[split_id] = cases.roles
     return cases
-
-
-def split_patients(split: Mapping[str, Any], percent: float) -> dict[str, list[str]]:
-    """The patients of each role, by the rule of `scripts.datalists.load_split`, which cannot be imported in no time."""
-    train = list(split["train"])
-    named = {float(key): list(patients) for key, patients in split.get("labelled", {}).items()}
-    labelled = named.get(float(percent), train[: math.floor(percent * len(train) / 100 + 1e-9)])
-    others = [patient for patient in train if patient not in set(labelled)]
-    return dict(zip(ROLES, (labelled, others, split["validation"], split.get("test", [])), strict=True))
 
 
 def _read(path: str, kind: str, keys: Mapping[str, type], findings: Findings) -> dict[str, Any] | None:

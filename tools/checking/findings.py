@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from scripts.errors import UserError
-
-from ..suggest import did_you_mean
+from scripts.errors import UserError, did_you_mean
 
 LONGEST_HINT = 160  # characters; a longer list of choices would bury the message
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from .base import Method
 from .dca import DCA
 from .supervised import Supervised
@@ -68,9 +67,7 @@ def create_method(
 
 def _method(name: str) -> type[Method]:
     if name not in METHODS:
-        close = difflib.get_close_matches(str(name), METHODS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"method: expected one of {', '.join(sorted(METHODS))}, found {name!r}{hint}")
+        raise UserError(f"method: expected a known name, found {name!r}; {did_you_mean(str(name), METHODS)}")
     return METHODS[name]
 
 
@@ -78,7 +75,5 @@ def _call(target: Callable[..., Any], what: str, options: Mapping[str, Any], *ar
     known = list(inspect.signature(target).parameters)[len(args) :]
     for key in options:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(f"{what}: expected options out of {', '.join(known)}, found {key!r}{hint}")
+            raise UserError(f"{what}: expected a known option, found {key!r}; {did_you_mean(key, known)}")
     return target(*args, **options)

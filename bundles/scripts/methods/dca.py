@@ -14,6 +14,7 @@ from ..losses import segmentation_loss
 from ..networks import DCANet, moving_average, stitch
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import RAMPS, Method
+from .mixing import paste, random_boxes, swap_at_random
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ class DCA(Method):
             "aggregation" into D_A alone.
         pseudo_label: "stitched" experts, or "mean" of their softmax and D_A's.
         teacher_decay: above 0, an exponential moving average of the network with this decay makes the pseudo-labels.
+        mix: what D_A is shown as an unlabelled image. "none": the image. "cutmix": with a box out of another unlabelled
+            image. "copy_paste": with a box out of a labelled image, or outside of the box, by turns of chance. The
+            target is mixed alike, from the pseudo-labels of whole images and the true labels.
         absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
     """
 
@@ -51,6 +55,8 @@ class DCA(Method):
         "ramp_length": 1.0,
         "unsup_gradient": "encoder",
         "pseudo_label": "stitched",
+        "teacher_decay": 0.0,
+        "mix": "none",
     }
     published_network: ClassVar[dict[str, Any]] = {"stitching": "logits"}
 
@@ -67,7 +73,8 @@ class DCA(Method):
         ramp_length: float = 0.4,
         unsup_gradient: str = "encoder",
         pseudo_label: str = "mean",
-        teacher_decay: float = 0.0,
+        teacher_decay: float = 0.99,
+        mix: str = "copy_paste",
         absent: str = "skip",
     ) -> None:
         super().__init__(predictor)
@@ -76,6 +83,7 @@ class DCA(Method):
             ("ramp", ramp, tuple(RAMPS)),
             ("unsup_gradient", unsup_gradient, ("encoder", "aggregation")),
             ("pseudo_label", pseudo_label, ("stitched", "mean")),
+            ("mix", mix, ("none", "cutmix", "copy_paste")),
         ):
             if value not in allowed:
                 raise UserError(f"method dca: expected {name} out of {', '.join(allowed)}, found {value!r}")
@@ -85,6 +93,7 @@ class DCA(Method):
         self.supervise_aggregation = supervise_aggregation
         self.unsup_weight, self.ramp, self.ramp_length = unsup_weight, ramp, ramp_length
         self.unsup_gradient, self.pseudo_label = unsup_gradient, pseudo_label
+        self.mix = mix
         self.absent = absent
         self.teacher = moving_average(predictor, teacher_decay) if teacher_decay > 0 else None
 
@@ -100,6 +109,10 @@ class DCA(Method):
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         net, labelled = self.predictor, len(image)
+        target = None
+        if image_u is not None and (self.teacher is not None or self.mix != "none"):
+            target = self._label_whole(image_u)
+            image_u, target = self._mixed(image_u, target, image, label)
         images = image if image_u is None else torch.cat([image, image_u])
         shape = list(images.shape)
         features = net.encoder(pad_to_multiple(images, net.divisor))
@@ -116,10 +129,8 @@ class DCA(Method):
             losses["loss_aggregation"] = segmentation_loss(aggregated[:labelled], label, absent=self.absent)
             loss = loss + losses["loss_aggregation"]
         if image_u is not None:
-            if self.teacher is None:
+            if target is None:
                 target = self._pseudo_label(expert_logits[:, labelled:], aggregated[labelled:])
-            else:
-                target = self._teacher_label(cast(DCANet, self.teacher.module).train(), image_u)
             losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
             weight = self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)
             loss = loss + weight * losses["loss_unlabelled"]
@@ -139,10 +150,29 @@ class DCA(Method):
         return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def _teacher_label(self, teacher: DCANet, image_u: torch.Tensor) -> torch.Tensor:
-        features = teacher.encoder(image_u)
-        expert_logits, maps = teacher.decode_experts(features)
-        return self._pseudo_label(expert_logits, teacher.aggregation(features, maps))
+    def _label_whole(self, image_u: torch.Tensor) -> torch.Tensor:
+        """Pseudo-labels [B, *spatial] of images that are not mixed, by the teacher if there is one.
+
+        Like all that belongs to the method, the teacher is in training mode, as the mean teachers of the field are: its
+        normalisation takes the statistics of this batch, which early in training fit better than the running ones.
+        """
+        net = self.predictor if self.teacher is None else cast(DCANet, self.teacher.module)
+        features = net.encoder(pad_to_multiple(image_u, net.divisor))
+        expert_logits, maps = net.decode_experts(features)
+        labels = self._pseudo_label(expert_logits, net.aggregation(features, maps))
+        return crop_to(labels.unsqueeze(1), [1, 1, *image_u.shape[2:]]).squeeze(1)
+
+    def _mixed(
+        self, image_u: torch.Tensor, target: torch.Tensor, image: torch.Tensor, label: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.mix == "none":
+            return image_u, target
+        boxes = random_boxes(len(image_u), list(image_u.shape[2:]), image_u.device)
+        if self.mix == "cutmix":
+            return paste(image_u, image_u.roll(-1, 0), boxes), paste(target, target.roll(-1, 0), boxes)
+        boxes = swap_at_random(boxes)
+        partner = torch.arange(len(image_u), device=image_u.device) % len(image)
+        return paste(image_u, image[partner], boxes), paste(target, label[partner], boxes)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

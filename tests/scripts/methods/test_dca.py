@@ -18,6 +18,8 @@ NO_LABELLED_AGGREGATION = {"supervise_aggregation": False}
 STOP_AT_AGGREGATION = {"unsup_gradient": "aggregation"}
 STOP_AT_EXPERTS = {"unsup_gradient": "encoder"}
 CONSTANT_RAMP = {"ramp": "constant"}
+# Pseudo-labels from the very pass that is trained, which leaves nothing random between two calls.
+PLAIN = {"teacher_decay": 0.0, "mix": "none"}
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def dca(batch_norm="train", style="unet", spatial_dims=2, **options):
     """DCA of five classes; its normalisation takes statistics of the batch ("train") or of noise ("fixed")."""
     net = DCANet(style, spatial_dims, 1, 5, 2, dropout=0.0)
     net.set_groups(GROUPS)
-    method = DCA(net, **options)
+    method = DCA(net, **(PLAIN | options))
     if batch_norm == "train":
         return method.train()
     for module in method.modules():
@@ -195,3 +197,75 @@ def test_a_step_under_autocast_is_finite_in_2d_and_3d(style, spatial, options):
 def test_unknown_choice_is_named(option):
     with pytest.raises(UserError, match=f"method dca: expected {option} out of .*, found 'nonsense'"):
         dca(**{option: "nonsense"})
+
+
+# The teacher, and mixed images
+
+
+def test_teacher_makes_the_pseudo_labels_and_is_not_trained():
+    method = dca(batch_norm="fixed", teacher_decay=0.9)
+    assert not any(p.requires_grad for p in method.teacher.parameters())
+    image, label, image_u = batch()
+    before = method(image, label, image_u, 1.0)["loss_unlabelled"]
+    with torch.no_grad():
+        method.teacher.module.aggregation.out.bias += torch.tensor([0.0, 100, 0, 0, 0, 0])
+    after = method(image, label, image_u, 1.0)
+    method.predictor.eval()
+    aggregated = method.predictor(image_u)
+    target = torch.ones(2, 32, 32, dtype=torch.long)  # the mean with a D_A that is sure of class 1
+    assert after["loss_unlabelled"] != before
+    torch.testing.assert_close(after["loss_unlabelled"], segmentation_loss(aggregated, target))
+
+
+def test_teacher_follows_the_network_after_each_step():
+    method = dca(teacher_decay=0.9)
+    weights = [p.clone() for p in method.predictor.parameters()]
+    method.after_step(0.0)
+    with torch.no_grad():
+        for p in method.predictor.parameters():
+            p += 1.0
+    method.after_step(0.1)
+    for mean, start in zip(method.teacher.module.parameters(), weights, strict=True):
+        torch.testing.assert_close(mean, start + 0.5)
+
+
+def test_mixed_images_keep_the_labels_of_their_parts(monkeypatch):
+    method = dca(batch_norm="fixed", mix="cutmix")
+    image, label, image_u = batch()
+    seen = []
+    monkeypatch.setattr(
+        method.predictor.encoder, "forward", lambda x, real=method.predictor.encoder.forward: seen.append(x) or real(x)
+    )
+    monkeypatch.setattr(
+        "scripts.methods.dca.random_boxes", lambda n, size, device: torch.arange(size[1]).lt(12).expand(n, *size)
+    )
+    losses = method(image, label, image_u, 1.0)
+    whole, joint = seen
+    assert torch.equal(whole, image_u)
+    mixed = joint[2:]
+    assert torch.equal(mixed[..., :12], image_u.flip(0)[..., :12])
+    assert torch.equal(mixed[..., 12:], image_u[..., 12:])
+    labels = method._label_whole(image_u)
+    target = torch.cat([labels.flip(0)[..., :12], labels[..., 12:]], dim=-1)
+    torch.testing.assert_close(losses["loss_unlabelled"], segmentation_loss(method.predictor(mixed), target))
+
+
+def test_copy_paste_joins_unlabelled_images_and_their_pseudo_labels_with_labelled_ones(monkeypatch):
+    method = dca(batch_norm="fixed", mix="copy_paste")
+    image, label, image_u = batch(labelled=1, unlabelled=3)
+    left = torch.arange(32).lt(12).expand(3, 32, 32)
+    monkeypatch.setattr("scripts.methods.dca.random_boxes", lambda n, size, device: left)
+    monkeypatch.setattr("scripts.methods.dca.swap_at_random", lambda mask: mask)
+    pseudo_label = method._label_whole(image_u)
+    mixed, target = method._mixed(image_u, pseudo_label, image, label)
+    for i in range(3):
+        assert torch.equal(mixed[i, ..., :12], image[0, ..., :12])
+        assert torch.equal(target[i, :, :12], label[0, :, :12])
+    assert torch.equal(mixed[..., 12:], image_u[..., 12:])
+    assert torch.equal(target[..., 12:], pseudo_label[..., 12:])
+
+
+@pytest.mark.parametrize("options", [{}, {"mix": "cutmix"}, {"teacher_decay": 0.0}, {"mix": "none"}])
+def test_a_step_with_teacher_and_mixing_is_finite_at_sizes_that_need_padding(options):
+    method = DCA(DCANet("unet", 2, 1, 5, 2), **options)
+    assert torch.isfinite(method(*batch((30, 19)), 0.5)["loss"])

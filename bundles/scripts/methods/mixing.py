@@ -1,0 +1,36 @@
+"""Mixing of images and their labels: boxes out of one, pasted into another (CutMix, copy-paste)."""
+
+from __future__ import annotations
+
+import torch
+
+# Side of the pasted box as a share of the image's side, drawn per axis and image.
+SMALLEST_BOX, LARGEST_BOX = 0.3, 0.7
+
+
+def random_boxes(batch: int, size: list[int], device: torch.device | str = "cpu") -> torch.Tensor:
+    """A mask [B, *spatial], true in one random box per image.
+
+    Drawn from torch's generator on the CPU, which a resume checkpoint restores, so that every device draws the same.
+    """
+    mask = torch.zeros(batch, *size, dtype=torch.bool)
+    for image in mask:
+        box = []
+        for side in size:
+            length = max(1, round(side * float(torch.empty(1).uniform_(SMALLEST_BOX, LARGEST_BOX))))
+            first = int(torch.randint(0, side - length + 1, (1,)))
+            box.append(slice(first, first + length))
+        image[tuple(box)] = True
+    return mask.to(device)
+
+
+def swap_at_random(mask: torch.Tensor) -> torch.Tensor:
+    """Exchange inside and outside of the boxes [B, *spatial] for every image with probability one half."""
+    swap = (torch.rand(len(mask)) < 0.5).to(mask.device)
+    return mask ^ swap.view(-1, *[1] * (mask.dim() - 1))
+
+
+def paste(values: torch.Tensor, source: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`source` where the mask [B, *spatial] is true, `values` elsewhere; both [B, *spatial] or [B, C, *spatial]."""
+    where = mask.unsqueeze(1) if values.dim() > mask.dim() else mask
+    return torch.where(where, source, values)
