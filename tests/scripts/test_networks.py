@@ -252,3 +252,11 @@ def test_unknown_choice_is_named(option):
 def test_no_class_is_an_error():
     with pytest.raises(UserError, match="num_classes: expected at least one foreground class, found 0"):
         dca(num_classes=0)
+
+
+def test_experts_of_own_channels_give_other_groups_no_probability():
+    net = DCANet("unet", 2, 1, 4, width=2, expert_channels="own").eval()
+    net.set_groups([[2], [1, 4], [3]])
+    logits, _ = net.decode_experts(net.encoder(torch.rand(1, 1, 32, 32)))
+    possible = (logits.softmax(2) > 0).all(dim=(1, 3, 4))
+    assert possible.tolist() == [[True] + [c in own for c in range(1, 5)] for own in ([2], [1, 4], [3])]

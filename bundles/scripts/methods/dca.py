@@ -87,6 +87,8 @@ class DCA(Method):
         ):
             if value not in allowed:
                 raise UserError(f"method dca: expected {name} out of {', '.join(allowed)}, found {value!r}")
+        if predictor.own_channels and not label_split:
+            raise UserError("method dca: expected label_split with expert_channels 'own', found false; set either")
         self.predictor: DCANet = predictor
         self.grouping, self.manual_groups = grouping, manual_groups
         self.label_split, self.expert_dice = label_split, expert_dice

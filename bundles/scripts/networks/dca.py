@@ -108,6 +108,8 @@ class DCANet(nn.Module):
         dfam: "raw" or "projected" features in the DFAM; None leaves the DFAM out.
         experts: the published "asymmetric" decoders; for the ablations "symmetric" (all like the medium one),
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
+        expert_channels: "all" classes compete in every expert's softmax; with "own" the classes that an expert does not
+            own have no probability in it.
 
     The owner of each class is a buffer, so that a checkpoint carries its groups; `set_groups` writes it.
     """
@@ -125,15 +127,18 @@ class DCANet(nn.Module):
         stitching: str = "log_odds",
         dfam: str | None = "raw",
         experts: str = "asymmetric",
+        expert_channels: str = "all",
     ) -> None:
         super().__init__()
         _expect("prediction", prediction, PREDICTIONS)
         _expect("stitching", stitching, STITCHING_RULES)
         _expect("dfam", dfam, ("raw", "projected", None))
         _expect("experts", experts, ("asymmetric", "symmetric", "depth", "dilation"))
+        _expect("expert_channels", expert_channels, ("all", "own"))
         if num_classes < 1:
             raise UserError(f"num_classes: expected at least one foreground class, found {num_classes}")
         self.prediction, self.stitching = prediction, stitching
+        self.own_channels = expert_channels == "own"
         self.divisor, self.decoder_levels = DIVISOR, LEVELS - 1
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
         names = EXPERT_NAMES[min(3, num_classes)]
@@ -179,7 +184,13 @@ class DCANet(nn.Module):
             for level in range(len(maps)):
                 maps[level].append(decoded[level])
             logits.append(decoded[-1])
-        return torch.stack(logits), maps
+        stacked = torch.stack(logits)
+        if self.own_channels:
+            foreign = torch.arange(len(logits), device=self.owner.device).unsqueeze(1) != self.owner.unsqueeze(0)
+            foreign = torch.cat([torch.zeros_like(foreign[:, :1]), foreign], dim=1)  # background is everyone's
+            shape = [foreign.shape[0], 1, foreign.shape[1]] + [1] * (stacked.dim() - 3)
+            stacked = stacked.masked_fill(foreign.view(shape), -1e4)
+        return stacked, maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C_in, *spatial] of any size to logits [B, K + 1, *spatial] of the chosen prediction."""
