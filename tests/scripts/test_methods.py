@@ -69,7 +69,7 @@ def test_published_preset_is_the_published_setting(tmp_path):
 
 
 def test_options_replace_those_of_the_preset(tmp_path):
-    assert predictor("published", stitching="probability", dfam=None).stitching == "probability"
+    assert predictor("published", stitching="probability", dfam="none").stitching == "probability"
     files = label_files(tmp_path, (50, 30, 90))
     method = create_method("dca", predictor(), "published", {"unsup_weight": 2.0}, files)
     assert (method.unsup_weight, method.pseudo_label) == (2.0, "stitched")

@@ -29,7 +29,7 @@ def assert_same(exported, net, spatial_dims):
     [
         (DCANet, "unet", 2, {"prediction": "mean"}),
         (DCANet, "vnet", 3, {"prediction": "aggregated", "dfam": "projected"}),
-        (DCANet, "unet", 2, {"prediction": "stitched", "stitching": "logits", "dfam": None}),
+        (DCANet, "unet", 2, {"prediction": "stitched", "stitching": "logits", "dfam": "none"}),
         (SegmentationNet, "vnet", 3, {}),
     ],
 )

@@ -169,7 +169,7 @@ def test_attention_sums_to_one_over_the_experts_at_every_voxel(spatial_dims):
     assert attention.std(dim=(2, 3)).min() > 0
 
 
-@pytest.mark.parametrize("dfam", ["raw", "projected", None])
+@pytest.mark.parametrize("dfam", ["raw", "projected", "none"])
 @torch.no_grad()
 def test_aggregation_sees_the_experts_at_every_level_unless_without_dfam(dfam):
     net = dca(dfam=dfam)
@@ -177,8 +177,8 @@ def test_aggregation_sees_the_experts_at_every_level_unless_without_dfam(dfam):
     assert [m[0].shape[-1] for m in maps] == [4, 8, 16, 32]
     for level in range(4):
         others = [[m + 1 for m in maps[i]] if i == level else maps[i] for i in range(4)]
-        assert torch.equal(net.aggregation(features, others), expected) == (dfam is None)
-    assert bool(convolutions(net.aggregation.dfams)) == (dfam is not None)
+        assert torch.equal(net.aggregation(features, others), expected) == (dfam == "none")
+    assert bool(convolutions(net.aggregation.dfams)) == (dfam != "none")
 
 
 @pytest.mark.parametrize("style", ["vnet", "unet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,10 @@ def words(options: str) -> list[str]:
 def test_shipped_training_config_passes_and_is_summed_up(check: Check) -> None:
     code, printed, error = check(TRAIN)
     assert (code, error) == (0, [])
+    preset = json.loads(TRAIN.read_text())["presets"]["cpu"]
+    epochs = preset["steps"] // preset["val_steps"]
     for text in (
-        "method dca, preset cpu, image_size 64 x 64, 2000 steps (10 epochs of 200)",
+        f"image_size 64 x 64, {preset['steps']} steps ({epochs} epochs of {preset['val_steps']})",
         "head 2; medium 3; tail 1",
     ):
         assert text in printed

@@ -62,13 +62,13 @@ class DFAM(nn.Module):
 class AggregationDecoder(nn.Module):
     """The decoder D_A: at every level a DFAM adds the experts' features to the up-sampled stream.
 
-    With `dfam` None it is an ordinary decoder that sees nothing of the experts (the ablation "without DFAM").
+    With `dfam` "none" it is an ordinary decoder that sees nothing of the experts (the ablation "without DFAM").
     """
 
     __constants__ = ("with_dfam",)  # so that TorchScript does not compile the branch that is not taken
 
     def __init__(
-        self, style: str, spatial_dims: int, out_channels: int, width: int, experts: int, norm: str, dfam: str | None
+        self, style: str, spatial_dims: int, out_channels: int, width: int, experts: int, norm: str, dfam: str
     ) -> None:
         super().__init__()
         widths = level_widths(width)[-2::-1]
@@ -77,9 +77,9 @@ class AggregationDecoder(nn.Module):
             for w, convs in zip(widths, DECODER_CONVS[style], strict=True)
         )
         self.dfams = nn.ModuleList(
-            DFAM(spatial_dims, w, experts, dfam) if dfam is not None else nn.Identity() for w in widths
+            DFAM(spatial_dims, w, experts, dfam) if dfam != "none" else nn.Identity() for w in widths
         )
-        self.with_dfam = dfam is not None
+        self.with_dfam = dfam != "none"
         self.out = output_conv(style, spatial_dims, width, out_channels)
 
     def forward(self, features: list[torch.Tensor], expert_maps: list[list[torch.Tensor]]) -> torch.Tensor:
@@ -105,7 +105,7 @@ class DCANet(nn.Module):
         prediction: what `forward` returns: "aggregated" (the decoder D_A), "stitched" (the experts), or "mean" (of both
             softmaxes). The parameters do not depend on it: one checkpoint gives all three.
         stitching: rule of `stitch`.
-        dfam: "raw" or "projected" features in the DFAM; None leaves the DFAM out.
+        dfam: "raw" or "projected" features in the DFAM; "none" leaves the DFAM out.
         experts: the published "asymmetric" decoders; for the ablations "symmetric" (all like the medium one),
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
         expert_channels: "all" classes compete in every expert's softmax; with "own" the classes that an expert does not
@@ -125,14 +125,14 @@ class DCANet(nn.Module):
         dropout: float | None = None,
         prediction: str = "aggregated",
         stitching: str = "log_odds",
-        dfam: str | None = "raw",
+        dfam: str = "raw",
         experts: str = "asymmetric",
         expert_channels: str = "all",
     ) -> None:
         super().__init__()
         _expect("prediction", prediction, PREDICTIONS)
         _expect("stitching", stitching, STITCHING_RULES)
-        _expect("dfam", dfam, ("raw", "projected", None))
+        _expect("dfam", dfam, ("raw", "projected", "none"))
         _expect("experts", experts, ("asymmetric", "symmetric", "depth", "dilation"))
         _expect("expert_channels", expert_channels, ("all", "own"))
         if num_classes < 1:
