@@ -103,7 +103,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if not torch.isfinite(loss):
             raise UserError(
                 f"training: expected a finite loss, found {loss.item()} at step {self.state.iteration}; "
-                "lower `lr`, or look for extreme values in the images with `python -m tools check`"
+                "lower `lr`, or look for extreme values in the images"
             )
         self.grad_scaler.scale(loss).backward()
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
