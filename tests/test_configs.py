@@ -1,0 +1,65 @@
+"""What the configs of a bundle repeat, because inference.json must stand alone, has to agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("*/configs/metadata.json"))
+
+
+def config(bundle: Path, name: str) -> Any:
+    return json.loads((bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda bundle: bundle.name)
+def bundle(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_there_is_a_bundle() -> None:
+    assert BUNDLES
+
+
+def test_training_and_inference_build_the_same_network(bundle: Path) -> None:
+    train, infer = config(bundle, "train"), config(bundle, "inference")
+    for key in ("network_def", "network", "network_options", "method", "prediction", "preset", "num_classes"):
+        assert infer[key] == train[key], key
+    assert infer["inferer"] == train["validate"]["inferer"]
+
+
+def test_presets_give_training_and_inference_the_same_images(bundle: Path) -> None:
+    train, infer = config(bundle, "train")["presets"], config(bundle, "inference")["presets"]
+    assert infer.keys() == train.keys()
+    for name, settings in infer.items():
+        assert settings == {key: train[name][key] for key in settings}, name
+
+
+def test_validation_and_inference_prepare_images_alike_but_for_the_loader(bundle: Path) -> None:
+    text = json.dumps(config(bundle, "inference")["preprocessing"]["transforms"][1:]).replace("@image_key", "image")
+    assert json.loads(text) == config(bundle, "train")["validate"]["preprocessing"]["transforms"][1:]
+
+
+def test_validation_and_inference_finish_predictions_alike_but_for_the_file(bundle: Path) -> None:
+    text = json.dumps(config(bundle, "inference")["postprocessing"]["transforms"][:-1])
+    text = text.replace("@image_key", "image").replace("@preprocessing", "@validate::preprocessing")
+    assert json.loads(text) == config(bundle, "train")["validate"]["postprocessing"]["transforms"]
+
+
+def test_classes_are_named_alike_everywhere(bundle: Path) -> None:
+    train, metadata = config(bundle, "train"), config(bundle, "metadata")
+    output = metadata["network_data_format"]["outputs"]["pred"]
+    named = {c: name for c, name in output["channel_def"].items() if c != "0"}
+    assert train["labels"] == named
+    assert len(named) == train["num_classes"] == output["num_channels"] - 1
+    card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    assert all(name in card for name in named.values())
+
+
+def test_inference_needs_no_transform_of_the_bundles_own(bundle: Path) -> None:
+    infer = config(bundle, "inference")
+    assert "scripts." not in json.dumps([infer["preprocessing"], infer["postprocessing"], infer["inferer"]])
