@@ -14,7 +14,7 @@ from monai.engines import Workflow
 from torch.nn import Module
 
 from .engine import SemiSupervisedTrainer
-from .errors import UserError
+from .errors import UserError, as_flag
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class ResumeCheckpoint:
         self, path: str | Path, resume: bool = False, validator: Workflow | None = None, interval: int = 1
     ) -> None:
         self.path = Path(path)
-        self.resume = resume
+        self.resume = as_flag("resume", resume)
         self.validator = validator
         self.interval = interval
 

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from .data import TwoStreamLoader
-from .errors import UserError
+from .errors import UserError, as_flag
 from .methods.base import Method
 
 
@@ -86,7 +86,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         )
         self.method: Method = network.module if isinstance(network, DistributedDataParallel) else network
         self.lr_scheduler = lr_scheduler
-        self.autocast_dtype = autocast_dtype(device) if amp else None
+        self.autocast_dtype = autocast_dtype(device) if as_flag("amp", amp) else None
         self.grad_scaler = torch.amp.GradScaler(torch.device(device).type, enabled=self.autocast_dtype == torch.float16)
         self.total_steps = max_epochs * len(train_data_loader)
         self.add_event_handler(Events.EPOCH_STARTED, lambda: train_data_loader.set_epoch(self.state.epoch - 1))
@@ -123,7 +123,7 @@ class Autocast(torch.nn.Module):
         super().__init__()
         self.network = network
         self.device_type = torch.device(device).type
-        self.dtype = autocast_dtype(device) if amp else None
+        self.dtype = autocast_dtype(device) if as_flag("amp", amp) else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's output for [B, C, *spatial], in float32."""

@@ -83,3 +83,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
+
+
+def as_flag(name: str, value: object) -> bool:
+    """A switch as a command line hands it over: MONAI passes `true` and `false` on as words, and every word is true.
+
+    Raises:
+        UserError: neither a bool nor one of these words.
+    """
+    if isinstance(value, bool):
+        return value
+    flag = {"true": True, "false": False}.get(str(value).lower()) if isinstance(value, str) else None
+    if flag is None:
+        raise UserError(f"{name}: expected true or false, found {value!r}")
+    return flag

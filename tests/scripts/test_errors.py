@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from scripts.errors import DISK_ADVICE, UserError, user_message
+from scripts.errors import DISK_ADVICE, UserError, as_flag, user_message
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 
@@ -104,3 +104,14 @@ def test_other_errors_keep_their_traceback_and_code_1():
     assert (done.returncode, done.stdout) == (1, "before\n")
     assert re.match(r"Traceback \(most recent call last\):\n", done.stderr)
     assert done.stderr.endswith("KeyError: 'missing'\n")
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, True), (False, False), ("true", True), ("False", False)])
+def test_switch_is_understood_as_a_bool_and_as_a_word(value, flag):
+    assert as_flag("resume", value) is flag
+
+
+@pytest.mark.parametrize("value", ["no", "", 0, 1, None])
+def test_switch_of_another_value_is_refused(value):
+    with pytest.raises(UserError, match=r"^resume: expected true or false, found "):
+        as_flag("resume", value)

@@ -140,3 +140,14 @@ def test_supervised_is_the_segmentation_loss_of_the_labelled_images():
     assert not method.unlabelled
     smooth = create_method("supervised", net, options={"absent": "smooth"}).eval()
     assert smooth(image, label * 0, None, 0.5)["loss"] == segmentation_loss(net(image), label * 0, absent="smooth")
+
+
+@pytest.mark.parametrize("word", ["false", "False", False])
+def test_switch_of_a_method_may_be_a_word_of_the_command_line(tmp_path, word):
+    files = label_files(tmp_path, (50, 30, 90))
+    assert create_method("dca", predictor(), options={"label_split": word}, label_files=files).label_split is False
+
+
+def test_switch_of_a_method_with_another_value_is_refused():
+    with pytest.raises(UserError, match=r"^method dca, label_split: expected true or false, found 'no'$"):
+        create_method("dca", predictor(), options={"label_split": "no"})

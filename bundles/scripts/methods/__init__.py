@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, as_flag, did_you_mean
 from .base import Method
 from .dca import DCA
 from .supervised import Supervised
@@ -72,8 +72,10 @@ def _method(name: str) -> type[Method]:
 
 
 def _call(target: Callable[..., Any], what: str, options: Mapping[str, Any], *args: Any) -> Any:
-    known = list(inspect.signature(target).parameters)[len(args) :]
+    parameters = inspect.signature(target).parameters
+    known = list(parameters)[len(args) :]
     for key in options:
         if key not in known:
             raise UserError(f"{what}: expected a known option, found {key!r}; {did_you_mean(key, known)}")
-    return target(*args, **options)
+    flags = {k: as_flag(f"{what}, {k}", v) for k, v in options.items() if isinstance(parameters[k].default, bool)}
+    return target(*args, **(dict(options) | flags))
