@@ -14,7 +14,7 @@ from monai.engines import Workflow
 from torch.nn import Module
 
 from .engine import SemiSupervisedTrainer
-from .errors import UserError, as_flag
+from .errors import UserError, as_flag, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def load_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     except FileNotFoundError:
         raise UserError(f"{path}: expected a checkpoint, found no such file; train first or check the path") from None
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error, most=120)
         raise UserError(
             f"{path}: expected a checkpoint of tensors, found a damaged or foreign file ({reason})"
         ) from None

@@ -17,7 +17,7 @@ from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset, Sampler
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 LABELLED, UNLABELLED = 0, 1
 Key = tuple[int, int, int]  # stream, index of the sample, seed of its augmentation
@@ -213,8 +213,7 @@ class ImageDataset(MonaiDataset):
         try:
             item = super()._transform(index)
         except Exception as error:  # each reader and decompressor raises its own
-            cause = error.__cause__ or error
-            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
+            reason = first_line(error.__cause__ or error)
             raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
         if not torch.isfinite(item[self.image_key]).all():
             raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def _header_problem(path: Path) -> str | None:
     try:
         shape = nib.nifti1.load(path).shape
     except Exception as error:  # nibabel's and the decompressors' own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        reason = first_line(error)
         return f"{path}: expected a readable NIfTI image, found: {reason}"
     if len(shape) != 3:
         return f"{path}: expected a volume of three axes, found shape {shape}; convert it to one volume per file"

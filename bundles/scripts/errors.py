@@ -36,6 +36,11 @@ DISK_ADVICE = {
 }
 
 
+def first_line(error: BaseException, most: int = 160) -> str:
+    """What another library says is wrong, as part of a message: its first line, or its kind if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
 def user_message(error: BaseException | None) -> str | None:
     """What to tell the user, if the error, or one that caused it, is theirs to mend, a line per problem; else None."""
     while error is not None:

@@ -11,7 +11,7 @@ from os import PathLike
 
 import numpy as np
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -141,8 +141,7 @@ def class_sizes(labels: Iterable[str | PathLike[str]], num_classes: int, unit: s
         try:
             label = load(path)
         except Exception as error:  # each reader and decompressor raises its own
-            found = (str(error).splitlines() or [type(error).__name__])[0]
-            problems.append(f"{path}: expected a readable label image, found: {found}")
+            problems.append(f"{path}: expected a readable label image, found: {first_line(error)}")
             continue
         values, counts = np.unique(label.numpy(), return_counts=True)
         wrong = [v for v in values.tolist() if v not in range(num_classes + 1)]

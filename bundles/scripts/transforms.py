@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 import torch
 from monai.transforms import LoadImage, MapTransform
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 
 class LoadCased(MapTransform):
@@ -47,8 +47,7 @@ class LoadCased(MapTransform):
         try:
             image: torch.Tensor = self.load(path)
         except Exception as error:  # each reader and decompressor raises its own
-            cause = error.__cause__ or error
-            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
+            reason = first_line(error.__cause__ or error)
             raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
         # MONAI's readers take a fourth axis for channels.
         shape = tuple(image.shape[1:]) if len(image) == 1 else (*image.shape[1:], len(image))
