@@ -43,22 +43,25 @@ def soft_dice(
     """
     if absent not in ABSENT_RULES:
         raise UserError(f"absent: expected one of {', '.join(ABSENT_RULES)}, found {absent!r}")
-    channels = list(range(probabilities.shape[1])) if classes is None else list(classes)
-    truth = functional.one_hot(target.long(), probabilities.shape[1]).movedim(-1, 1)[:, channels]
-    p, g = probabilities[:, channels].float(), truth.float()
+    p, axes = probabilities.float(), [0, *range(2, probabilities.dim())]
+    # Compared, not one-hot: int64 channels and their copies would take ten times as long on a CPU.
+    ids = torch.arange(p.shape[1], device=p.device).view(1, -1, *[1] * (p.dim() - 2))
+    truth = target.unsqueeze(1) == ids
     if mask is not None:
-        p, g = p * mask.unsqueeze(1), g * mask.unsqueeze(1)
-    axes = [0, *range(2, p.dim())]
-    volume = g.sum(axes)  # g is 0 or 1, so this is also sum(g^2) where a mask is 0 or 1
-    per_class = 1 - (2 * (p * g).sum(axes) + smooth) / ((p * p).sum(axes) + (g * g).sum(axes) + smooth)
+        p, truth = p * mask.unsqueeze(1), truth * mask.unsqueeze(1)
+    overlap = torch.where(truth, p, 0) if mask is None else p * truth
+    volume = (truth if mask is None else truth.square()).sum(axes)
+    per_class = 1 - (2 * overlap.sum(axes) + smooth) / (p.square().sum(axes) + volume + smooth)
     if weight is not None:
-        per_class = per_class * weight[channels]
-    if absent == "smooth":
-        return per_class.mean()
-    present = volume > 0
-    if 0 in channels:
-        present[channels.index(0)] = True
-    return (per_class * present).sum() / present.sum().clamp_min(1)
+        per_class = per_class * weight
+    counted = torch.full_like(per_class, classes is None, dtype=torch.bool)
+    if classes is not None:
+        counted[list(classes)] = True
+    if absent == "skip":
+        present = volume > 0
+        present[0] = True
+        counted &= present
+    return (per_class * counted).sum() / counted.sum().clamp_min(1)
 
 
 def cross_entropy(
