@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
-import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from numpy.typing import NDArray
 
+from scripts.datalists import HIGHEST_IN_FAT, LARGEST_SHIFT, grid_shift
 from scripts.errors import UserError
 
-GEOMETRY_TOLERANCE = 0.01  # mm; converters round the geometry of an image and of its label differently
+MOST_BELOW_IN_MR = 0.25  # share of voxels; MR starts at about 0, and more than half of a CT is fat, lung and air
 # What nibabel, gzip and the disk raise for a file that cannot be read to its end.
 UNREADABLE = (
     OSError,
@@ -37,13 +37,18 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case and what their names tell; no `label` makes it an unlabelled case."""
+    """The files of one case and what their names tell; no `label` makes it an unlabelled case.
+
+    A `modality` of "CT" or "MR" is compared with the intensities; `modality_of` says in the message how it was known.
+    """
 
     id: str
     patient: str
     image: Path
     label: Path | None = None
     phase: str | None = None
+    modality: str | None = None
+    modality_of: str | None = None
 
 
 class Problems:
@@ -136,7 +141,7 @@ def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems
     image = read_volume(files.image, problems)
     label = read_volume(files.label, problems) if files.label else None
     if image is not None:
-        _check_image(files.image, image, problems)
+        _check_image(files, image, problems)
     if files.label and label is not None:
         _check_label(files.label, label, labels, problems)
         if image is not None:
@@ -146,6 +151,8 @@ def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems
     case: dict[str, Any] = {"id": files.id, "patient": files.patient}
     if files.phase:
         case["phase"] = files.phase
+    if files.modality:
+        case["modality"] = files.modality
     case["image"] = _noted_path(files.image, root)
     if files.label:
         case["label"] = _noted_path(files.label, root)
@@ -159,10 +166,24 @@ def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems
     return case
 
 
-def _check_image(path: Path, image: Volume, problems: Problems) -> None:
+def _check_image(files: CaseFiles, image: Volume, problems: Problems) -> None:
     bad = int((~np.isfinite(image.values)).sum()) if image.values.dtype.kind == "f" else 0
     if bad:
-        problems.add(path, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
+        problems.add(files.image, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
+    elif files.modality:
+        _check_modality(files, image, problems)
+
+
+def _check_modality(files: CaseFiles, image: Volume, problems: Problems) -> None:
+    below = float((image.values < HIGHEST_IN_FAT).mean())
+    reason = f" for {files.modality_of}" if files.modality_of else ""
+    if files.modality == "CT" and below == 0:
+        found = f"no value below {HIGHEST_IN_FAT} ({image.values.min():g} to {image.values.max():g})"
+        fix = "export it with its rescale intercept, or leave it out if it is MR"
+        problems.add(files.image, f"CT in Hounsfield units{reason}", found, fix)
+    if files.modality == "MR" and below > MOST_BELOW_IN_MR:
+        found = f"{below:.0%} of the voxels below {HIGHEST_IN_FAT}, as in Hounsfield units"
+        problems.add(files.image, f"MR{reason}", found, "leave it out if it is CT, or export it again")
 
 
 def _check_label(path: Path, label: Volume, labels: Mapping[int, str], problems: Problems) -> None:
@@ -179,10 +200,10 @@ def _check_pair(path: Path, label: Volume, image: Volume, problems: Problems) ->
         expected, found = (" x ".join(map(str, volume.values.shape)) for volume in (image, label))
         problems.add(path, f"its image's shape {expected}", found, "export image and label on the same grid")
         return
-    shift = float(np.abs(label.affine - image.affine).max())
-    if shift > GEOMETRY_TOLERANCE:
+    shift = grid_shift(label.affine, image.affine, image.values.shape)
+    if shift > LARGEST_SHIFT:
         fix = "resample the label to the image, or copy the image's header if only the header is off"
-        problems.add(path, "its image's affine", f"one that differs by up to {shift:.4g} (mm)", fix)
+        problems.add(path, "its image's affine", f"one that moves a corner by {shift:.4g} mm", fix)
 
 
 def _noted_path(path: Path, root: Path) -> str:
@@ -201,25 +222,15 @@ def datalist(name: str, modality: str, labels: Mapping[int, str], cases: Sequenc
     }
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all; its folder is made if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
-
-
 def describe(content: Mapping[str, Any]) -> str:
-    """A few lines for the user: how many cases, of which size and spacing, and how large each class is."""
+    """A few lines for the user: how many cases, of which modality, size and spacing, and how large each class is."""
     cases = content["cases"]
     labelled = [case for case in cases if "label" in case]
     patients = len({case["patient"] for case in cases})
+    modalities = Counter(case["modality"] for case in cases if "modality" in case)
+    kinds = f" ({', '.join(f'{count} {name}' for name, count in sorted(modalities.items()))})" if modalities else ""
     lines = [
-        f"{content['name']}: {patients} patients, {len(cases)} cases, {len(labelled)} of them labelled",
+        f"{content['name']}: {patients} patients, {len(cases)} cases{kinds}, {len(labelled)} of them labelled",
         f"  shape {_span([case['shape'] for case in cases])}, spacing {_span([case['spacing'] for case in cases])} mm",
     ]
     for key, name in content["labels"].items():

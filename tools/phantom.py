@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.errors import UserError
+from scripts.files import write_json
 
-from .datalist import CaseFiles, Problems, build_case, datalist, describe, write_json
+from .datalist import CaseFiles, Problems, build_case, datalist, describe
 
 ANATOMIES = ("heart", "abdomen")
 ROLES = ("train", "validation", "test")

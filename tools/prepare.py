@@ -7,10 +7,11 @@ import importlib
 from pathlib import Path
 
 from scripts.errors import UserError, did_you_mean
+from scripts.files import write_json
 
-from .datalist import Problems, datalist, describe, write_json
+from .datalist import Problems, datalist, describe
 
-LAYOUTS = ("acdc",)
+LAYOUTS = ("acdc", "synapse", "amos")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from torch.nn import Module
 
 from .engine import SemiSupervisedTrainer
 from .errors import UserError, as_flag, first_line
+from .files import replacing, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -39,27 +41,10 @@ def save_atomically(content: Any, path: str | Path) -> None:
     Raises:
         UserError: the file cannot be written, for example for lack of space.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, OSError):  # torch wraps the error of a failed write
-            cause = cause.__context__
-        if cause is None:
-            raise
-        raise UserError(
-            f"{path}: expected to write a checkpoint, found: {cause.strerror or cause}; "
-            "free space, or choose another folder"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, "a checkpoint") as partial, partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -122,14 +107,18 @@ class BestModel:
     Unlike MONAI's CheckpointSaver it replaces the file atomically, and a resumed run (see `ResumeCheckpoint`) knows the
     best score of its first part and does not overwrite that model with a worse one.
 
+    Beside it stands model.json, which says what the model is: how it was trained, its score, and its own hash.
+
     Args:
         path: the file.
         network: the predictor.
+        about: plain values for model.json, such as the split, the class names and what the method found beforehand.
     """
 
-    def __init__(self, path: str | Path, network: Module) -> None:
+    def __init__(self, path: str | Path, network: Module, about: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
         self.network = network
+        self.about = dict(about or {})
 
     def attach(self, engine: Workflow) -> None:
         """Compare after every validation; `engine` is the validation engine and has a key metric."""
@@ -139,6 +128,9 @@ class BestModel:
         """Write the model if this epoch is the best so far; only the first process does."""
         if engine.state.rank == 0 and engine.state.best_metric_epoch == engine.state.epoch:
             save_atomically(self.network.state_dict(), self.path)
+            score = {engine.state.key_metric_name: float(engine.state.best_metric), "epoch": int(engine.state.epoch)}
+            digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+            write_json(self.path.with_suffix(".json"), self.about | {"validation": score, "sha256": digest})
 
 
 class ResumeCheckpoint:

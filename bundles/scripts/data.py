@@ -18,8 +18,10 @@ from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset, Sampler
 
 from .errors import UserError, first_line
+from .transforms import check_modality
 
 LABELLED, UNLABELLED = 0, 1
+KEYS = ("image", "label")
 Key = tuple[int, int, int]  # stream, index of the sample, seed of its augmentation
 
 
@@ -53,12 +55,16 @@ class SampleDataset(Dataset[Any]):
     def sample(self, index: int, seed: int) -> dict[str, torch.Tensor]:
         """Sample `index`, augmented by the random state `seed`."""
         volume, position = self.index[index]
-        item = {k: v for k, v in self.volumes[volume].items() if k in ("image", "label")}
+        item = dict(self.volumes[volume])
         if self.slice_axis is not None:
-            item = {k: _as_tensor(v).select(1 + self.slice_axis, position) for k, v in item.items()}
+            tensors = {k: v for k, v in item.items() if k in KEYS}
+            item = {k: _as_tensor(v).select(1 + self.slice_axis, position) for k, v in tensors.items()}
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(seed=seed)
-        return {k: _as_tensor(v) for k, v in self.transform(item).items()}
+        drawn = self.transform(item)
+        if isinstance(drawn, list):  # MONAI's crops by class give a list, even of one
+            drawn = drawn[0]
+        return {k: _as_tensor(v) for k, v in drawn.items() if k in KEYS}
 
 
 def _as_tensor(value: torch.Tensor) -> torch.Tensor:
@@ -200,21 +206,29 @@ class ImageDataset(MonaiDataset):
 
     Args:
         data: items {image_key: path} (see `datalists.find_images`).
-        transform: the preprocessing.
+        transform: the preprocessing; its first part loads the image.
         image_key: key of the image.
+        modality: "CT" makes sure that an image holds Hounsfield units; None takes any numbers.
     """
 
-    def __init__(self, data: Sequence[dict[str, str]], transform: Compose, image_key: str = "image") -> None:
+    def __init__(
+        self,
+        data: Sequence[dict[str, str]],
+        transform: Compose,
+        image_key: str = "image",
+        modality: str | None = None,
+    ) -> None:
         super().__init__(data, transform)
-        self.image_key = image_key
+        self.image_key, self.modality = image_key, modality
 
     def _transform(self, index: int) -> Any:
         path = self.data[index][self.image_key]
         try:
-            item = super()._transform(index)
+            item = self.transform(dict(self.data[index]), end=1)  # the first transform loads
         except Exception as error:  # each reader and decompressor raises its own
             reason = first_line(error.__cause__ or error)
             raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
         if not torch.isfinite(item[self.image_key]).all():
             raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")
-        return item
+        check_modality(item[self.image_key], self.modality, path)
+        return self.transform(item, start=1)

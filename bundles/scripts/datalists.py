@@ -6,12 +6,25 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
+
+HIGHEST_IN_FAT = -50  # HU; fat (about -100) and air (-1000) lie below, and every CT shows one of them
+LARGEST_SHIFT = 0.1  # mm; converters round the geometry of an image and of its label differently
+
+
+def grid_shift(affine: Any, other: Any, shape: Sequence[int]) -> float:
+    """The largest distance in mm between the same corner of a grid of `shape` under two affines [4, 4]."""
+    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in shape))], float).T
+    moved = (np.asarray(affine, float) - np.asarray(other, float)) @ corners
+    return float(np.linalg.norm(moved[:3], axis=0).max())
 
 
 def read_json(path: str | Path, kind: str) -> dict[str, Any]:
@@ -62,8 +75,9 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
         percent: share of the training patients whose labels may be used.
 
     Returns:
-        "labelled", "unlabelled", "validation", "test": lists of {"id", "image", "label", "spacing"} with absolute
-        paths; an unlabelled case has no "label", whether or not a file exists.
+        "labelled", "unlabelled", "validation", "test": lists of {"id", "image", "label", "spacing", "modality"}
+        with absolute paths, without what the datalist does not say; an unlabelled case has no "label", whether or not a
+        file exists.
 
     Raises:
         UserError: a missing file, a percentage that gives no patient, patients of the split that the datalist lacks,
@@ -124,6 +138,8 @@ def _item(case: Mapping[str, Any], root: Path, with_label: bool) -> dict[str, An
     item = {"id": case["id"], "image": str(root / case["image"])}
     if "spacing" in case:
         item["spacing"] = list(case["spacing"])
+    if "modality" in case:
+        item["modality"] = case["modality"]
     if with_label and "label" in case:
         item["label"] = str(root / case["label"])
     return item

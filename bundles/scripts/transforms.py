@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
-from monai.transforms import LoadImage, MapTransform
+from monai.data import MetaTensor
+from monai.transforms import (
+    LoadImage,
+    MapTransform,
+    ScaleIntensityRange,
+    ScaleIntensityRangePercentiles,
+    SpatialPadd,
+)
 
+from .datalists import HIGHEST_IN_FAT, LARGEST_SHIFT, grid_shift
 from .errors import UserError, first_line
+
+logger = logging.getLogger(__name__)
+
+
+def check_modality(image: torch.Tensor, modality: str | None, path: str) -> None:
+    """Make sure that a "CT" holds Hounsfield units; other modalities have no scale to check.
+
+    Raises:
+        UserError: no voxel is as dark as fat.
+    """
+    if modality == "CT" and image.min() >= HIGHEST_IN_FAT:
+        raise UserError(
+            f"{path}: expected CT in Hounsfield units, found no value below {HIGHEST_IN_FAT} (the lowest is "
+            f"{float(image.min()):g}); leave out MR, or say `--modality MR` where a bundle takes it, and export CT "
+            "with its rescale intercept"
+        )
 
 
 class LoadCased(MapTransform):
@@ -19,28 +45,32 @@ class LoadCased(MapTransform):
     Args:
         num_classes: K; labels must hold whole numbers 0..K.
         spatial_dims: axes that a volume must have (a stack of 2D slices has three).
+        modality: "CT" makes sure that an image holds Hounsfield units; None takes any numbers. An item's own "modality"
+            goes before it.
 
     Raises:
-        UserError: a file that is missing, truncated or not an image; a wrong number of axes; NaN or infinity; a label
-            of another shape than its image, or with other values.
+        UserError: a file that is missing, truncated or not an image; a wrong number of axes; NaN or infinity; an image
+            of another modality; a label of another shape or place than its image, or with other values.
     """
 
-    def __init__(self, num_classes: int, spatial_dims: int = 3) -> None:
+    def __init__(self, num_classes: int, spatial_dims: int = 3, modality: str | None = None) -> None:
         super().__init__(("image", "label"), allow_missing_keys=True)
+        self.modality = modality
         self.num_classes = num_classes
         self.spatial_dims = spatial_dims
         self.load = LoadImage(image_only=True, ensure_channel_first=True)
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """{"image": path, "label": path} to the same with tensors."""
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = self._read(str(data[key]))
         for key in self.key_iterator(item):
             if "spacing" in item:  # some published files carry it in a header field that their affine contradicts
-                item[key].meta["spacing"] = item["spacing"]  # type: ignore[attr-defined]
+                item[key].meta["spacing"] = item["spacing"]
+        check_modality(item["image"], item.get("modality", self.modality), str(data["image"]))
         if "label" in item:
-            self._check_label(item["image"], item["label"], str(data["label"]))  # type: ignore[arg-type]
+            self._check_label(item["image"], item["label"], str(data["label"]))
         return item
 
     def _read(self, path: str) -> torch.Tensor:
@@ -60,11 +90,17 @@ class LoadCased(MapTransform):
             raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the case")
         return image
 
-    def _check_label(self, image: torch.Tensor, label: torch.Tensor, path: str) -> None:
+    def _check_label(self, image: MetaTensor, label: MetaTensor, path: str) -> None:
         if image.shape[1:] != label.shape[1:]:
             raise UserError(
                 f"{path}: expected the shape of its image {tuple(image.shape[1:])}, found {tuple(label.shape[1:])}; "
                 "resample the label onto the image's grid"
+            )
+        shift = grid_shift(image.affine, label.affine, image.shape[1:])
+        if shift > LARGEST_SHIFT:
+            raise UserError(
+                f"{path}: expected the affine of its image, found one that moves a corner by {shift:.4g} mm; "
+                "resample the label onto the image's grid, or correct its header"
             )
         wrong = [v for v in label.unique().tolist() if v not in range(self.num_classes + 1)]
         if wrong:
@@ -72,3 +108,41 @@ class LoadCased(MapTransform):
                 f"{path}: expected label values 0..{self.num_classes}, found {', '.join(f'{v:g}' for v in wrong[:8])}; "
                 "correct the label or `num_classes`"
             )
+
+
+class PadToPatchd(SpatialPadd):
+    """MONAI's SpatialPadd that says so where a volume is smaller than the patch; zeros are air and background."""
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
+        """The item with all its volumes at least as large as the patch."""
+        padded: dict[Hashable, Any] = super().__call__(data, lazy)
+        before, after = data["image"].shape[1:], padded["image"].shape[1:]
+        if before != after:
+            name = data["image"].meta.get("filename_or_obj", "a volume")
+            logger.warning("%s: padded from %s to %s voxels to hold a patch", name, tuple(before), tuple(after))
+        return padded
+
+
+class ScaleIntensityByModalityd(MapTransform):
+    """Scale "image" to [0, 1]: a window of Hounsfield units for CT, percentiles of the volume for MR.
+
+    The item's "modality" decides; an item without one is CT.
+
+    Args:
+        window: the values that become 0 and 1; what lies outside is clipped.
+        mr_scaling: "percentiles" (0.5 and 99.5), or "window" to treat MR like CT, as the published pipelines do.
+    """
+
+    def __init__(self, window: Sequence[float], mr_scaling: str = "window") -> None:
+        super().__init__("image")
+        if mr_scaling not in ("window", "percentiles"):
+            raise UserError(f"mr_scaling: expected window or percentiles, found {mr_scaling!r}")
+        self.by_window = ScaleIntensityRange(window[0], window[1], 0.0, 1.0, clip=True)
+        self.by_percentiles = ScaleIntensityRangePercentiles(0.5, 99.5, 0.0, 1.0, clip=True)
+        self.mr_scaling = mr_scaling
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item with its image scaled."""
+        percentiles = data.get("modality") == "MR" and self.mr_scaling == "percentiles"
+        scale = self.by_percentiles if percentiles else self.by_window
+        return {**data, "image": scale(data["image"])}

@@ -1,7 +1,7 @@
 """An abdominal CT with the 13 organs of Synapse (BTCV), their ids, and about their sizes, places and Hounsfield units.
 
 Volumes, rounded from the median of real Synapse cases, are about (ml): liver 1600, stomach 450, spleen 250, kidneys 150
-each, IVC 90, pancreas 85, aorta 75, portal and splenic veins 30, gallbladder 17, esophagus 13, adrenals 4 each; hence
+each, IVC 90, pancreas 85, aorta 75, portal and splenic veins 30, gallbladder 17, oesophagus 13, adrenals 4 each; hence
 400 to 1 from the largest to the smallest. Around them lie what looks alike: heart, muscles, bowel, duodenum.
 Axes point left (x), to the front (y) and up (z); the origin is the middle of the field of view.
 """
@@ -25,7 +25,7 @@ LABELS = {
     2: "right kidney",
     3: "left kidney",
     4: "gallbladder",
-    5: "esophagus",
+    5: "oesophagus",
     6: "liver",
     7: "stomach",
     8: "aorta",

@@ -44,6 +44,7 @@ def create_method(
     preset: str = "cpu",
     options: Mapping[str, Any] | None = None,
     label_files: Sequence[str] = (),
+    labels: Mapping[str | int, str] | None = None,
 ) -> Method:
     """A method around its predictor, made ready with the labelled set.
 
@@ -53,6 +54,7 @@ def create_method(
         preset: as for `create_predictor`.
         options: arguments of the method that replace the preset's.
         label_files: the labels of the labelled set, for methods that look at them once before training.
+        labels: names of the classes, for the log.
 
     Raises:
         UserError: an unknown method or option, unreadable labels.
@@ -61,7 +63,7 @@ def create_method(
     chosen = dict(cls.published) if preset == "published" else {}
     chosen |= dict(options or {})
     method: Method = _call(cls, f"method {name}", chosen, predictor)
-    method.prepare(label_files)
+    method.prepare(label_files, {int(c): name for c, name in (labels or {}).items()})
     return method
 
 

@@ -47,8 +47,12 @@ class Method(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not define its losses")
 
-    def prepare(self, label_files: Sequence[str]) -> None:
-        """Look once at the labels of the labelled set before training; most methods need not."""
+    def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
+        """Look once at the labels of the labelled set before training; most methods need not. Names are for the log."""
+
+    def describe(self) -> dict[str, Any]:
+        """What `prepare` found, as plain values for the file that accompanies a model; most methods have nothing."""
+        return {}
 
     def after_step(self, progress: float) -> None:
         """Update averages and banks after the optimizer's step; most methods have none."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, cast
 
 import torch
 
 from ..errors import UserError
-from ..grouping import class_sizes, group_classes
+from ..grouping import Grouping, class_sizes, group_classes
 from ..losses import segmentation_loss
 from ..networks import DCANet, moving_average, stitch
 from ..networks.blocks import crop_to, pad_to_multiple
@@ -32,6 +33,8 @@ class DCA(Method):
         predictor: the DCANet.
         grouping: rule that divides the classes by their size in the labelled set (see `grouping.group_classes`).
         manual_groups: class ids per group for the rule "manual".
+        size_unit: "mm3" measures the classes as the network sees them, on a grid of one spacing; "voxels" counts the
+            files' own.
         label_split: map the classes outside an expert's group to background; False trains every expert on all classes.
         expert_dice: "own" counts an expert's own classes and background in its Dice, "all" every class.
         supervise_aggregation: train D_A on the labelled images too.
@@ -65,6 +68,7 @@ class DCA(Method):
         predictor: DCANet,
         grouping: str = "top2",
         manual_groups: Sequence[Sequence[int]] | None = None,
+        size_unit: str = "mm3",
         label_split: bool = True,
         expert_dice: str = "own",
         supervise_aggregation: bool = True,
@@ -90,21 +94,26 @@ class DCA(Method):
         if predictor.own_channels and not label_split:
             raise UserError("method dca: expected label_split with expert_channels 'own', found false; set either")
         self.predictor: DCANet = predictor
-        self.grouping, self.manual_groups = grouping, manual_groups
+        self.grouping, self.manual_groups, self.size_unit = grouping, manual_groups, size_unit
         self.label_split, self.expert_dice = label_split, expert_dice
         self.supervise_aggregation = supervise_aggregation
         self.unsup_weight, self.ramp, self.ramp_length = unsup_weight, ramp, ramp_length
         self.unsup_gradient, self.pseudo_label = unsup_gradient, pseudo_label
         self.mix = mix
         self.absent = absent
+        self.groups: Grouping | None = None
         self.teacher = moving_average(predictor, teacher_decay) if teacher_decay > 0 else None
 
-    def prepare(self, label_files: Sequence[str]) -> None:
+    def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
         """Divide: group the classes by their size in the labelled set, and give each expert its group."""
-        sizes = class_sizes(label_files, len(self.predictor.owner)).tolist()
-        grouping = group_classes(sizes, self.grouping, self.manual_groups)
-        logger.info(grouping.describe())
-        self.predictor.set_groups(grouping.groups)
+        sizes = class_sizes(label_files, len(self.predictor.owner), self.size_unit).tolist()
+        self.groups = group_classes(sizes, self.grouping, self.manual_groups)
+        logger.info(self.groups.describe(class_names))
+        self.predictor.set_groups(self.groups.groups)
+
+    def describe(self) -> dict[str, Any]:
+        """See `Method.describe`: the groups of classes, and the sizes and gaps that made them."""
+        return {} if self.groups is None else {"grouping": asdict(self.groups)}
 
     def forward(
         self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float

@@ -1,0 +1,50 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path, what: str) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` when the block ends, and vanishes when it fails.
+
+    Whatever happens meanwhile leaves the old file or the complete new one. The folder is made if it is missing.
+
+    Args:
+        path: the file to write or replace.
+        what: what the file is, for the error.
+
+    Raises:
+        UserError: the file cannot be written, for example for lack of space.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):  # torch wraps the error of a failed write
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise UserError(
+            f"{path}: expected to write {what}, found: {cause.strerror or cause}; free space, or choose another folder"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any], what: str = "a JSON file") -> None:
+    """Write a JSON object; see `replacing`."""
+    with replacing(path, what) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from scripts.errors import UserError
+from scripts.files import replacing, write_json
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(KeyError), replacing(path, "a text") as partial:  # noqa: PT012 - the failure comes half-way
+        partial.write_text("half of the n")
+        raise KeyError
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+    assert path.read_text() == "old"
+
+
+def test_the_folder_is_made(tmp_path):
+    write_json(tmp_path / "a" / "b" / "c.json", {"x": [1, 2]})
+    assert json.loads((tmp_path / "a" / "b" / "c.json").read_text()) == {"x": [1, 2]}
+
+
+def test_a_full_disk_is_told_with_the_file_and_what_to_do(tmp_path):
+    path = tmp_path / "c.json"
+    (tmp_path / "c.json.partial").symlink_to("/dev/full")  # a device on which every write finds no space
+    with pytest.raises(UserError, match=r"c\.json: expected to write a list, found: No space left on device; free space"):
+        write_json(path, {}, "a list")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_json_does_not_have_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "c.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
