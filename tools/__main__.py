@@ -18,6 +18,7 @@ VERBS = {
     "phantom": "make a small synthetic data set (cine heart or abdominal CT) to try everything on",
     "prepare": "check a downloaded data set and write its datalist",
     "check": "resolve a bundle's config without running it and name what is wrong with it",
+    "seeds": "mean and standard deviation of the scores of several runs",
 }
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from monai.utils import string_list_all_gather
 
 from .engine import SemiSupervisedTrainer
 from .metrics import SegmentationScores
-from .score_tables import summarise, write_scores_csv
+from .score_tables import summarise, text_table, write_scores_csv
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +101,8 @@ class CurveLog:
 class ScoreSaver:
     """Writes the scores of an evaluation: a row per case and class, and a summary; and logs the summary.
 
+    Where cases have a "modality", it is a column of the rows, and the summary has its means beside those of all cases.
+
     Args:
         scores: the metrics to write, per file name: scores["voxels"] goes to scores_voxels.csv and summary_voxels.csv.
         output_dir: folder of the files.
@@ -114,23 +115,31 @@ class ScoreSaver:
         self.scores, self.output_dir = scores, Path(output_dir)
         self.labels = class_names(labels)
         self.cases: list[str] = []
+        self.modalities: dict[str, str] = {}
 
     def attach(self, engine: Engine) -> None:
         """Collect the cases' ids per step, write when the evaluation is done."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.cases.clear())
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _reset(self, engine: Engine) -> None:
+        self.cases, self.modalities = [], {}
 
     def _collect(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
         self.cases += [str(item["id"]) for item in batch]
+        self.modalities |= {str(item["id"]): str(item["modality"]) for item in batch if item.get("modality")}
 
     def _write(self, engine: Workflow) -> None:
-        cases = string_list_all_gather(self.cases)
+        cases = _gather(self.cases)
+        modalities = dict(zip(_gather(self.modalities), _gather(self.modalities.values()), strict=True))
         for name, scores in self.scores.items():
             rows = scores.rows(cases, self.labels)
             if engine.state.rank != 0:
                 continue
+            if modalities:
+                rows = [row | {"modality": modalities.get(row["case"], "")} for row in rows]
             summary = summarise(rows)
             write_scores_csv(self.output_dir / f"scores_{name}.csv", rows)
             write_scores_csv(self.output_dir / f"summary_{name}.csv", summary)
@@ -140,15 +149,11 @@ class ScoreSaver:
                 scores.unit,
                 scores.policy.name,
                 scores.policy.description,
-                _table(summary, scores.metrics),
+                text_table(summary),
                 self.output_dir / f"scores_{name}.csv",
             )
 
 
-def _table(summary: list[dict[str, Any]], metrics: tuple[str, ...]) -> str:
-    width = max(len("average"), *(len(row["name"]) for row in summary))
-    lines = [f"  {'class':<{width}}" + "".join(f"{metric:>10}" for metric in metrics)]
-    for row in summary:
-        values = "".join("         -" if math.isnan(row[m]) else f"{row[m]:10.4f}" for m in metrics)
-        lines.append(f"  {row['name'] or str(row['class']):<{width}}{values}")
-    return "\n".join(lines)
+def _gather(strings: Iterable[str]) -> list[str]:
+    """Those of all processes in rank order; MONAI takes a process that has none for one with an empty string."""
+    return [string for string in string_list_all_gather(list(strings)) if string]

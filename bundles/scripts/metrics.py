@@ -5,7 +5,8 @@ The distances follow medpy, which the published tables of this field were made w
 - ASD is the mean distance from the prediction's surface to the label's surface, in this one direction; `assd` is the
   mean of the pooled distances of both directions;
 - HD95 is the 95th percentile of the pooled distances of both directions (MONAI: the larger of the two percentiles).
-They are in voxels where no spacing is given (the published protocols), in mm with the native spacing.
+They are in voxels where no spacing is given (the published protocols), in mm with the native spacing. The published 3D
+tables resize every case to a common grid and measure in its voxels (`grid` of SegmentationScores).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from monai.metrics import CumulativeIterationMetric
 from monai.utils import convert_to_numpy, evenly_divisible_all_gather
 from scipy import ndimage
 
+from .common_grid import check_grid, on_common_grid
 from .errors import UserError
 from .score_tables import Row, case_rows
 
@@ -157,6 +159,9 @@ class SegmentationScores(CumulativeIterationMetric):
         empty: a policy or a name of EMPTY_POLICIES.
         unit: "voxels", or "mm" to take the spacing of the label, which then must be a MetaTensor: the "spacing" of its
             meta data where a datalist gave one, else that of its affine.
+        grid: voxels along the patient's x, y, z to which prediction and label are resized before scoring, overlaps
+            included (`common_grid.on_common_grid`; published 3D protocol: 160 x 160 x 80). The rows then name it in
+            their unit: "voxels of 160x160x80". Only for "voxels": on a resized grid there are no mm.
     """
 
     def __init__(
@@ -165,12 +170,17 @@ class SegmentationScores(CumulativeIterationMetric):
         metrics: Sequence[str] = ("dice",),
         empty: str | EmptyPolicy = "strict",
         unit: str = "voxels",
+        grid: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if unit not in UNITS:
             raise UserError(f"scores: expected the unit {' or '.join(UNITS)}, found {unit!r}")
+        if grid is not None and unit != "voxels":
+            raise UserError(f"scores: expected the unit voxels with a grid, found {unit!r}; leave out one of them")
         _check_metrics(metrics)
-        self.num_classes, self.metrics, self.unit = num_classes, tuple(metrics), unit
+        self.grid = None if grid is None else check_grid(grid)
+        self.unit = unit if self.grid is None else f"voxels of {'x'.join(map(str, self.grid))}"
+        self.num_classes, self.metrics = num_classes, tuple(metrics)
         self.policy = _policy(empty)
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
@@ -186,15 +196,18 @@ class SegmentationScores(CumulativeIterationMetric):
                 raise ValueError(f"scores in mm: expected the label as a MetaTensor with its spacing, got {type(y)}")
             native = y.meta.get("spacing", y.pixdim)
             spacing = [float(s) for s in native][: y.ndim - 1]
-        scores = case_scores(self._ids(y_pred), self._ids(y), self.num_classes, spacing, self.policy, self.metrics)
+        prediction, label = self._ids(y_pred), self._ids(y)
+        if self.grid is not None:
+            prediction, label = on_common_grid(prediction, label, self.grid)
+        ids = (convert_to_numpy(prediction), convert_to_numpy(label))
+        scores = case_scores(*ids, self.num_classes, spacing, self.policy, self.metrics)
         side = np.array([EMPTY_SIDES.index(s) for s in scores["empty"]])
         return torch.from_numpy(np.stack([*(scores[m] for m in self.metrics), side], axis=-1))
 
-    def _ids(self, channels: torch.Tensor) -> np.ndarray:
+    def _ids(self, channels: torch.Tensor) -> torch.Tensor:
         if channels.shape[0] not in (1, self.num_classes + 1):
             raise ValueError(f"expected 1 or {self.num_classes + 1} channels, got the shape {tuple(channels.shape)}")
-        ids: np.ndarray = convert_to_numpy(channels[0] if channels.shape[0] == 1 else channels.argmax(0))
-        return ids
+        return channels[0] if channels.shape[0] == 1 else channels.argmax(0)
 
     def _sync(self) -> None:
         # Cumulative's own does not join the gathering where a process had no case, and the other processes would wait.
