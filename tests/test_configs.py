@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
 
 BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("*/configs/metadata.json"))
 
@@ -41,7 +45,37 @@ def test_presets_give_training_and_inference_the_same_images(bundle: Path) -> No
 
 def test_validation_and_inference_prepare_images_alike_but_for_the_loader(bundle: Path) -> None:
     text = json.dumps(config(bundle, "inference")["preprocessing"]["transforms"][1:]).replace("@image_key", "image")
-    assert json.loads(text) == config(bundle, "train")["validate"]["preprocessing"]["transforms"][1:]
+    steps = [json.loads(text), config(bundle, "train")["validate"]["preprocessing"]["transforms"][1:]]
+    if "modality" in config(bundle, "inference"):  # two data-dependent ways to scale; compared by the next test
+        steps = [[step for step in part if "ScaleIntensity" not in step["_target_"]] for part in steps]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize("mr_scaling", ["window", "percentiles"])
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_validation_and_inference_scale_each_modality_alike(mr_scaling: str, modality: str) -> None:
+    parts = []
+    for name, key in (("inference", "preprocessing"), ("train", "validate::preprocessing")):
+        parser = ConfigParser()
+        parser.read_config(f"bundles/dca_amos/configs/{name}.json")
+        parser.update({"mr_scaling": mr_scaling} | ({"modality": modality} if name == "inference" else {}))
+        steps = parser.get_parsed_content(key).transforms
+        parts.append(Compose([step for step in steps if "ScaleIntensity" in type(step).__name__]))
+    image = torch.from_numpy(np.random.default_rng(0).normal(200, 300, (1, 8, 8, 8)).astype(np.float32))
+    inferred, validated = (part({"image": image, "modality": modality})["image"] for part in parts)
+    assert torch.equal(inferred, validated)
+    by_window = ((image + 125) / 400).clip(0, 1)
+    assert torch.allclose(inferred, by_window) == (modality == "CT" or mr_scaling == "window")
+
+
+def test_the_abdominal_bundles_train_alike_but_for_their_data() -> None:
+    first, second = (config(Path("bundles") / name, "train") for name in ("dca_synapse", "dca_amos"))
+    assert {key for key in first | second if first.get(key) != second.get(key)} == {
+        *("split_file", "percent", "num_classes", "labels", "mr_scaling", "train", "validate")
+    }
+    for part in ("train", "validate"):
+        different = {key for key in first[part] if first[part][key] != second[part][key]}
+        assert different == {"deterministic_transforms" if part == "train" else "preprocessing"}
 
 
 def test_validation_and_inference_finish_predictions_alike_but_for_the_file(bundle: Path) -> None:
