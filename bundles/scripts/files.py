@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import DISK_ADVICE, UserError
 
 
 @contextlib.contextmanager
@@ -36,9 +36,8 @@ def replacing(path: str | Path, what: str) -> Iterator[Path]:
             cause = cause.__context__
         if cause is None:
             raise
-        raise UserError(
-            f"{path}: expected to write {what}, found: {cause.strerror or cause}; free space, or choose another folder"
-        ) from error
+        found = DISK_ADVICE.get(cause.errno or 0, f"{cause.strerror or cause}; choose another folder")
+        raise UserError(f"{path}: expected to write {what}, found: {found}") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -75,9 +75,18 @@ def cross_entropy(
     `weight` [C] scales each voxel's term by its class without renormalising, as the class-weighting methods of the
     field do; `mask` [B, *spatial] weighs voxels and divides by its sum.
     """
+    return _negative_log_likelihood(logits.float().log_softmax(1), target, weight, mask)
+
+
+def _negative_log_likelihood(
+    log_probabilities: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
     if weight is None and mask is None:
-        return functional.cross_entropy(logits.float(), target.long())
-    loss = functional.cross_entropy(logits.float(), target.long(), reduction="none")
+        return functional.nll_loss(log_probabilities, target.long())
+    loss = functional.nll_loss(log_probabilities, target.long(), reduction="none")
     if weight is not None:
         loss = loss * weight[target.long()]
     if mask is None:
@@ -94,5 +103,6 @@ def segmentation_loss(
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """L_seg = (Dice + CE) / 2 (DCA, Conquer); `classes` restricts only the Dice part. Arguments as above."""
-    dice = soft_dice(logits.float().softmax(1), target, classes, absent, weight, mask)
-    return 0.5 * (dice + cross_entropy(logits, target, weight, mask))
+    log_probabilities = logits.float().log_softmax(1)  # one softmax for both parts
+    dice = soft_dice(log_probabilities.exp(), target, classes, absent, weight, mask)
+    return 0.5 * (dice + _negative_log_likelihood(log_probabilities, target, weight, mask))

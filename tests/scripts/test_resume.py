@@ -239,6 +239,6 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
 @pytest.mark.parametrize("numbers", [10, 1_000_000])  # torch reports the one and the other in different ways
 def test_a_full_disk_is_told_with_the_file(tmp_path: Path, numbers: int) -> None:
     (tmp_path / "model.pt.partial").symlink_to("/dev/full")  # a device on which every write finds no space
-    with pytest.raises(UserError, match=r"model\.pt: expected to write a checkpoint, found: No space left on device"):
+    with pytest.raises(UserError, match=r"model\.pt: expected to write a checkpoint, found: no space left on the disk"):
         save_atomically({"weight": torch.zeros(numbers)}, tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())

@@ -235,7 +235,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(rows, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("scripts.files.Path.replace", full)
-    with pytest.raises(UserError, match=r"scores\.csv: expected to write the scores, found: No space left"):
+    with pytest.raises(UserError, match=r"scores\.csv: expected to write the scores, found: no space left on the disk"):
         write_scores_csv(path, rows)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["scores.csv"]

@@ -173,7 +173,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "other affine": (
         lambda s: shift(s / LABEL),
         LABEL,
-        "expected its image's affine, found one that differs by up to 2.5 (mm)",
+        "expected its image's affine, found one that moves a corner by 2.5 mm",
     ),
     "foreign label value": (foreign_label_value, LABEL, "15 prostate or uterus, found 16 (6 voxels)"),
     "label without image": (

@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         LABEL,
         "expected its image's shape 12 x 10 x 3, found 12 x 10 x 4",
     ),
-    "other affine": (shifted_label, LABEL, "expected its image's affine, found one that differs by up to 2.5 (mm)"),
+    "other affine": (shifted_label, LABEL, "expected its image's affine, found one that moves a corner by 2.5 mm"),
     "missing label": (lambda s: (s / LABEL).unlink(), LABEL, "expected the label of this frame, found no such file"),
     "label without image": (
         lambda s: shutil.copy(s / LABEL, s / "patient001" / "patient001_frame05_gt.nii.gz"),

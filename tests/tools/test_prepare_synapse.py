@@ -149,7 +149,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "other affine": (
         lambda s: shift(s / LABEL),
         LABEL,
-        "expected its image's affine, found one that differs by up to 2.5 (mm)",
+        "expected its image's affine, found one that moves a corner by 2.5 mm",
     ),
     "foreign label value": (label_with(14), LABEL, "13 left adrenal gland, found 14 (6 voxels)"),
     "label without image": (

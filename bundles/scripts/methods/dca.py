@@ -127,7 +127,8 @@ class DCA(Method):
         images = image if image_u is None else torch.cat([image, image_u])
         shape = list(images.shape)
         features = net.encoder(pad_to_multiple(images, net.divisor))
-        expert_logits, maps = net.decode_experts(features)
+        own_labels = image_u is not None and target is None  # the pseudo-labels come from this very pass
+        expert_logits, maps = net.decode_experts(features, None if own_labels else labelled)
         expert_logits = crop_to(expert_logits, shape)
         losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
         if self.unsup_gradient == "aggregation":

@@ -175,12 +175,17 @@ class DCANet(nn.Module):
             for c in group:
                 self.owner[c - 1] = expert
 
-    def decode_experts(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
-        """All experts on the encoder's maps: logits [E, B, C, *spatial], and per level (deepest first) their maps."""
+    def decode_experts(
+        self, features: list[torch.Tensor], first: int | None = None
+    ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        """All experts on the encoder's maps: logits [E, B, C, *spatial], and per level (deepest first) their maps.
+
+        `first` gives logits of the first images only, which saves memory traffic where the others' are not needed.
+        """
         logits: list[torch.Tensor] = []
         maps: list[list[torch.Tensor]] = [[] for _ in range(self.decoder_levels)]
         for expert in self.experts:
-            decoded = expert(features)
+            decoded = expert(features, first)
             for level in range(len(maps)):
                 maps[level].append(decoded[level])
             logits.append(decoded[-1])

@@ -123,13 +123,18 @@ class Decoder(nn.Module):
         )
         self.out = output_conv(style, spatial_dims, width, out_channels)
 
-    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The encoder's maps (finest first) to this decoder's four maps, deepest first, and last the logits."""
+    def forward(self, features: list[torch.Tensor], first: int | None = None) -> list[torch.Tensor]:
+        """The encoder's maps (finest first) to this decoder's four maps, deepest first, and last the logits.
+
+        `first` gives logits of the first images only.
+        """
         maps: list[torch.Tensor] = []
         x = features[-1]
         for i, level in enumerate(self.levels):
             x = level(x, features[len(features) - 2 - i])
             maps.append(x)
+        if first is not None:
+            x = x[:first]
         maps.append(self.out(x))
         return maps
 
