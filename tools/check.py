@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.errors import UserError
 
-from .checking.cases import ROLES, Cases, check_files, check_labels, labelled_voxels, read_cases, read_labels
+from .checking.cases import ROLES, Cases, check_files, check_labels, labelled_sizes, read_cases, read_labels
 from .checking.components import check_components, check_presets, method_options, methods
 from .checking.config import SEPARATOR, Config
 from .checking.expressions import Values, check_expressions
@@ -108,15 +108,15 @@ def _check_required(values: Values, findings: Findings) -> None:
 def _groups(values: Values, cases: Cases | None, source: SourceCode, findings: Findings) -> list[str]:
     """The size groups of the classes, for a method that divides them and labelled cases that hold them all."""
     cls = methods(source).get(values.get("method", str) or "")
-    voxels = labelled_voxels(cases) if cases is not None else {}
-    if cls is None or "grouping" not in (method_options(cls, source) or []) or not voxels or not all(voxels.values()):
+    options = values.get("method_options", dict) or {}
+    sizes = labelled_sizes(cases, options.get("size_unit", "mm3")) if cases is not None else {}
+    if cls is None or "grouping" not in (method_options(cls, source) or []) or not sizes or not all(sizes.values()):
         return []
     from scripts.grouping import group_classes
 
-    options = values.get("method_options", dict) or {}
     rule = {"rule": options["grouping"]} if "grouping" in options else {}
     try:
-        grouping = group_classes(voxels, manual=options.get("manual_groups"), **rule)
+        grouping = group_classes(sizes, manual=options.get("manual_groups"), **rule)
     except UserError as error:
         findings.problem(f"method_options{SEPARATOR}grouping", str(error))
         return []

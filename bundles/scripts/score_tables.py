@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _content(rows: Iterable[Row]) -> dict[str, set[str]]:
     return content
 
 
-def read_scores_csv(path: str | os.PathLike[str]) -> list[Row]:
+def read_scores_csv(path: str | Path) -> list[Row]:
     """The rows of `case_rows` that were written to the file, their numbers as numbers.
 
     Raises:
@@ -174,7 +174,7 @@ def read_scores_csv(path: str | os.PathLike[str]) -> list[Row]:
     return rows
 
 
-def write_scores_csv(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
+def write_scores_csv(path: str | Path, rows: Sequence[Row]) -> None:
     """Write rows of `case_rows`, `summarise` or `over_seeds`, whole or not at all; overlaps from 0 to 1, nan as "nan".
 
     The summary belongs into a file of its own, so that every column of the scores has one meaning.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def check_labels(values: Values, cases: Cases | None, metadata: Path, findings: 
     if cases is None:
         return
     _compare(cases.labels, named, count, f"{cases.datalist}: labels", findings)
-    voxels = labelled_voxels(cases)
+    voxels = labelled_sizes(cases)
     for case in [case for role in ROLES if role != "unlabelled" for case in cases.roles[role]]:
         found = [key for key, number in _voxels(case).items() if number and count and key > count]
         if found:
@@ -182,13 +183,14 @@ def _listed(names: Mapping[int, str]) -> str:
     return ", ".join(f"{key} {name}" for key, name in sorted(names.items())) or "none"
 
 
-def labelled_voxels(cases: Cases) -> dict[int, int]:
-    """Voxels of each class over the labelled training cases, as the datalist counts them; empty where it does not."""
-    voxels: dict[int, int] = {}
+def labelled_sizes(cases: Cases, unit: str = "voxels") -> dict[int, float]:
+    """Voxels or mm3 of each class over the labelled training cases, by the datalist; empty where it has none."""
+    sizes: dict[int, float] = {}
     for case in cases.roles["labelled"]:
+        voxel = math.prod(case.get("spacing", ())) if unit == "mm3" else 1
         for key, number in _voxels(case).items():
-            voxels[key] = voxels.get(key, 0) + number
-    return voxels
+            sizes[key] = sizes.get(key, 0) + number * voxel
+    return sizes
 
 
 def _voxels(case: Case) -> dict[int, int]:
