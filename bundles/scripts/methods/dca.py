@@ -127,22 +127,24 @@ class DCA(Method):
         images = image if image_u is None else torch.cat([image, image_u])
         shape = list(images.shape)
         features = net.encoder(pad_to_multiple(images, net.divisor))
-        own_labels = image_u is not None and target is None  # the pseudo-labels come from this very pass
-        expert_logits, maps = net.decode_experts(features, None if own_labels else labelled)
-        expert_logits = crop_to(expert_logits, shape)
-        losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
+        # The experts' logits of the unlabelled images are of use where the pseudo-labels come from this very pass, or D_A
+        # builds on them.
+        needed = net.residual or (image_u is not None and target is None)
+        expert_logits, maps = net.decode_experts(features, None if needed else labelled)
+        losses = {"loss_experts": self._expert_loss(crop_to(expert_logits[:, :labelled], shape), label)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
             kept = labelled if self.supervise_aggregation else 0
             features = [torch.cat([f[:kept], f[kept:].detach()]) for f in features]
-        aggregated = crop_to(net.aggregation(features, [[m.detach() for m in level] for level in maps]), shape)
+        maps = [[m.detach() for m in level] for level in maps]
+        aggregated = crop_to(net.aggregate(features, maps, expert_logits), shape)
         loss = losses["loss_experts"]
         if self.supervise_aggregation:
             losses["loss_aggregation"] = segmentation_loss(aggregated[:labelled], label, absent=self.absent)
             loss = loss + losses["loss_aggregation"]
         if image_u is not None:
             if target is None:
-                target = self._pseudo_label(expert_logits[:, labelled:], aggregated[labelled:])
+                target = self._pseudo_label(crop_to(expert_logits[:, labelled:], shape), aggregated[labelled:])
             losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
             weight = self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)
             loss = loss + weight * losses["loss_unlabelled"]
@@ -171,7 +173,7 @@ class DCA(Method):
         net = self.predictor if self.teacher is None else cast(DCANet, self.teacher.module)
         features = net.encoder(pad_to_multiple(image_u, net.divisor))
         expert_logits, maps = net.decode_experts(features)
-        labels = self._pseudo_label(expert_logits, net.aggregation(features, maps))
+        labels = self._pseudo_label(expert_logits, net.aggregate(features, maps, expert_logits))
         return crop_to(labels.unsqueeze(1), [1, 1, *image_u.shape[2:]]).squeeze(1)
 
     def _mixed(
@@ -196,7 +198,7 @@ class DCA(Method):
     def _pseudo_label(self, expert_logits: torch.Tensor, aggregated: torch.Tensor) -> torch.Tensor:
         """Class ids [B, *spatial] for the unlabelled images."""
         rule = self.predictor.stitching if self.label_split else "mean"
-        probabilities = stitch(expert_logits.float(), self.predictor.owner, rule).softmax(1)
+        probabilities = stitch(expert_logits, self.predictor.owner, rule).float().softmax(1)
         if self.pseudo_label == "mean":
             probabilities = probabilities + aggregated.float().softmax(1)
-        return probabilities.argmax(1)
+        return probabilities.max(1).indices  # argmax, in a third of the time on a CPU

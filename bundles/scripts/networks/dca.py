@@ -53,9 +53,10 @@ class DFAM(nn.Module):
         for i, project in enumerate(self.project):
             projected.append(project(maps[i]))
         weights = self.attention(projected)
-        summed = torch.zeros_like(maps[0])
-        for i, values in enumerate(projected if self.projected else maps):
-            summed = summed + weights[:, i : i + 1] * values
+        chosen = projected if self.projected else maps
+        summed = weights[:, :1] * chosen[0]
+        for i in range(1, len(chosen)):
+            summed = torch.addcmul(summed, weights[:, i : i + 1], chosen[i])
         return summed
 
 
@@ -110,6 +111,8 @@ class DCANet(nn.Module):
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
         expert_channels: "all" classes compete in every expert's softmax; with "own" the classes that an expert does not
             own have no probability in it.
+        residual: D_A's logits are added to the stitched ones (through which no gradient flows) instead of standing alone,
+            so that it starts from what the experts see and learns what they get wrong.
 
     The owner of each class is a buffer, so that a checkpoint carries its groups; `set_groups` writes it.
     """
@@ -128,6 +131,7 @@ class DCANet(nn.Module):
         dfam: str = "raw",
         experts: str = "asymmetric",
         expert_channels: str = "all",
+        residual: bool = False,
     ) -> None:
         super().__init__()
         _expect("prediction", prediction, PREDICTIONS)
@@ -138,7 +142,7 @@ class DCANet(nn.Module):
         if num_classes < 1:
             raise UserError(f"num_classes: expected at least one foreground class, found {num_classes}")
         self.prediction, self.stitching = prediction, stitching
-        self.own_channels = expert_channels == "own"
+        self.own_channels, self.residual = expert_channels == "own", residual
         self.divisor, self.decoder_levels = DIVISOR, LEVELS - 1
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
         names = EXPERT_NAMES[min(3, num_classes)]
@@ -197,6 +201,15 @@ class DCANet(nn.Module):
             stacked = stacked.masked_fill(foreign.view(shape), -1e4)
         return stacked, maps
 
+    def aggregate(
+        self, features: list[torch.Tensor], maps: list[list[torch.Tensor]], expert_logits: torch.Tensor
+    ) -> torch.Tensor:
+        """D_A on the encoder's maps and those of `decode_experts`, which also gave the logits: [B, C, *spatial]."""
+        logits = self.aggregation(features, maps)
+        if self.residual:
+            logits = logits + stitch(expert_logits.detach(), self.owner, self.stitching)
+        return logits
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C_in, *spatial] of any size to logits [B, K + 1, *spatial] of the chosen prediction."""
         features = self.encoder(pad_to_multiple(x, self.divisor))
@@ -204,7 +217,7 @@ class DCANet(nn.Module):
         if self.prediction == "stitched":
             logits = stitch(expert_logits, self.owner, self.stitching)
         else:
-            logits = self.aggregation(features, maps)
+            logits = self.aggregate(features, maps, expert_logits)
             if self.prediction == "mean":
                 stitched = stitch(expert_logits, self.owner, self.stitching)
                 logits = (0.5 * (logits.softmax(1) + stitched.softmax(1))).clamp_min(1e-8).log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 STITCHING_RULES = ("log_odds", "logits", "probability", "mean")
 
@@ -31,19 +32,20 @@ def stitch(expert_logits: torch.Tensor, owner: torch.Tensor, rule: str = "log_od
     if rule == "mean":
         return expert_logits.softmax(2).mean(0).clamp_min(1e-8).log()
     experts, classes = expert_logits.shape[0], expert_logits.shape[2]
-    if rule == "probability":
-        scores = expert_logits.log_softmax(2)
-        background = scores[:, :, :1].sum(0)
-    elif rule == "log_odds":
-        scores = expert_logits - expert_logits[:, :, :1]
-        background = scores[0, :, :1]
-    elif rule == "logits":
-        scores = expert_logits
-        background = scores[:, :, :1].mean(0)
-    else:
+    if rule not in ("log_odds", "logits", "probability"):
         raise ValueError("stitching rule: expected log_odds, logits, probability or mean, found " + rule)
-    # A one-hot selection instead of advanced indexing: it exports to ONNX and TorchScript at every spatial size.
-    select = torch.arange(experts, device=owner.device).unsqueeze(1) == owner.unsqueeze(0)
-    shape = [experts, 1, classes - 1] + [1] * (expert_logits.dim() - 3)
-    foreground = torch.where(select.view(shape), scores[:, :, 1:], torch.zeros_like(scores[:, :, 1:])).sum(0)
-    return torch.cat([background, foreground], dim=1)
+    scores = expert_logits.log_softmax(2) if rule == "probability" else expert_logits
+    # All three rules are linear in the scores: a 1^d convolution of the experts' channels, which is several times faster
+    # than selecting, and exports to ONNX and TorchScript at every spatial size.
+    own = (torch.arange(experts, device=owner.device).unsqueeze(1) == owner.unsqueeze(0)).to(scores.dtype)  # [E, K]
+    weight = torch.zeros(classes, experts, classes, dtype=scores.dtype, device=scores.device)
+    weight[1:, :, 1:] = torch.diag_embed(own).permute(1, 0, 2)
+    if rule == "log_odds":
+        weight[1:, :, 0] = -own.t()
+    else:
+        weight[0, :, 0] = 1.0 if rule == "probability" else 1.0 / experts
+    stacked = scores.transpose(0, 1).flatten(1, 2)
+    weight = weight.flatten(1).view([classes, experts * classes] + [1] * (stacked.dim() - 2))
+    if stacked.dim() == 5:
+        return functional.conv3d(stacked, weight)
+    return functional.conv2d(stacked, weight)
