@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-BUNDLE = ROOT / "bundles" / "dca_acdc"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
 HALF_WRITTEN = "half of the checkpoint is written"
 
@@ -55,14 +54,19 @@ class BundleRunner:
         """End the process."""
         self.server.communicate(timeout=60)
 
-    def run(self, arguments: Sequence[str], cwd: Path = BUNDLE) -> Result:
+    def run(self, arguments: Sequence[str], cwd: Path) -> Result:
         """`python -m monai.bundle ARGUMENTS` in the folder `cwd`."""
-        self._start(arguments, cwd, None)
+        self._start(arguments, cwd)
         return self._finish()
 
-    def kill_in_save(self, number: int, arguments: Sequence[str], cwd: Path = BUNDLE) -> Result:
-        """The same, but killed when half of the bytes of its checkpoint number `number` are on the disk."""
-        process = self._start(arguments, cwd, number)
+    def run_file(self, file: Path, arguments: Sequence[str], cwd: Path) -> Result:
+        """`python FILE ARGUMENTS` in the folder `cwd`; nothing of this project is importable."""
+        self._start(arguments, cwd, file=str(file))
+        return self._finish()
+
+    def kill_in_save(self, number: int, arguments: Sequence[str], cwd: Path) -> Result:
+        """Like `run`, but killed when half of the bytes of its checkpoint number `number` are on the disk."""
+        process = self._start(arguments, cwd, stop_in_save=number)
         deadline = time.monotonic() + 300
         while HALF_WRITTEN not in self._output("out") and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -70,9 +74,9 @@ class BundleRunner:
             os.kill(process, signal.SIGKILL)
         return self._finish()
 
-    def _start(self, arguments: Sequence[str], cwd: Path, stop_in_save: int | None) -> int:
+    def _start(self, arguments: Sequence[str], cwd: Path, **how: Any) -> int:
         self.runs += 1
-        job = {"arguments": list(arguments), "cwd": str(cwd), "stop_in_save": stop_in_save}
+        job = {"arguments": list(arguments), "cwd": str(cwd), **how}
         job |= {stream: str(self.folder / f"{self.runs}.{stream}") for stream in ("out", "error")}
         for stream in ("out", "error"):
             Path(job[stream]).touch()
@@ -93,7 +97,8 @@ class BundleRunner:
 
 def serve() -> None:
     """Answer each job on stdin with the process id of its run, and then with its exit code."""
-    for module in ("torch", "monai.bundle.scripts", "monai.engines", "ignite.engine", "nibabel", "fire"):
+    # The last one is what the first step of an optimizer imports.
+    for module in ("monai.bundle.scripts", "monai.engines", "ignite.engine", "nibabel", "fire", "torch._dynamo"):
         importlib.import_module(module)
     for line in sys.stdin:
         process = os.fork()
@@ -105,15 +110,18 @@ def serve() -> None:
 
 
 def become(job: dict[str, Any]) -> None:
-    """Be `python -m monai.bundle` with the job's arguments."""
+    """Be `python -m monai.bundle`, or the job's own file, with the job's arguments."""
     os.chdir(job["cwd"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, stream in ((1, "out"), (2, "error")):
         os.dup2(os.open(job[stream], os.O_WRONLY | os.O_APPEND), descriptor)
-    if job["stop_in_save"] is not None:
+    if "stop_in_save" in job:
         stop_in_save(job["stop_in_save"])
-    sys.argv = ["monai.bundle", *job["arguments"]]
+    sys.argv = [job.get("file", "monai.bundle"), *job["arguments"]]
     sys.path[0] = job["cwd"]
+    if "file" in job:
+        runpy.run_path(job["file"], run_name="__main__")
+        return
     runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 
 

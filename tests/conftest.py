@@ -1,11 +1,13 @@
-"""Fixtures that several test modules share. Phantoms are made once per session; a test must not write into them."""
+"""Fixtures that several test modules share. What they make is made once per session; a test must not write into it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.bundle_runner import BundleRunner
 from tools.phantom import make_phantom
 
 
@@ -23,3 +25,23 @@ def abdomen_phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "abdomen"
     make_phantom("abdomen", folder, cases=3, labelled=2, validation=1, test=1, size=(64, 64, 48))
     return folder
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundleRunner]:
+    """Runs bundles without the seconds that each start would take."""
+    runner = BundleRunner(tmp_path_factory.mktemp("output"))
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def synapse_run(
+    runner: BundleRunner, abdomen_phantom: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """Folder and log of a tiny training of `dca_synapse` on the abdomen phantom."""
+    from tests import bundle_commands as commands  # here, since it imports MONAI
+
+    folder = tmp_path_factory.mktemp("synapse")
+    options = [*commands.places(abdomen_phantom, folder), *commands.TINY_3D, *commands.STEPS_3D]
+    return folder, runner.run([*commands.TRAIN, *options], commands.SYNAPSE).check().out
