@@ -127,8 +127,8 @@ class DCA(Method):
         images = image if image_u is None else torch.cat([image, image_u])
         shape = list(images.shape)
         features = net.encoder(pad_to_multiple(images, net.divisor))
-        # The experts' logits of the unlabelled images are of use where D_A builds on them, or where the pseudo-labels come
-        # from this very pass.
+        # The experts' logits of the unlabelled images are needed where D_A builds on them, or where the pseudo-labels
+        # come from this very pass.
         needed = net.residual or (image_u is not None and target is None)
         expert_logits, maps = net.decode_experts(features, None if needed else labelled)
         losses = {"loss_experts": self._expert_loss(crop_to(expert_logits[:, :labelled], shape), label)}

@@ -111,7 +111,7 @@ class DCANet(nn.Module):
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
         expert_channels: "all" classes compete in every expert's softmax; with "own" the classes that an expert does not
             own have no probability in it.
-        residual: D_A's logits are added to the stitched ones, through which no gradient flows, instead of standing alone:
+        residual: D_A's logits are added to the stitched ones, through which no gradient flows, not standing alone:
             it starts from what the experts see and learns what they get wrong.
 
     The owner of each class is a buffer, so that a checkpoint carries its groups; `set_groups` writes it.

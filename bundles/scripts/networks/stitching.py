@@ -35,8 +35,8 @@ def stitch(expert_logits: torch.Tensor, owner: torch.Tensor, rule: str = "log_od
     if rule not in ("log_odds", "logits", "probability"):
         raise ValueError("stitching rule: expected log_odds, logits, probability or mean, found " + rule)
     scores = expert_logits.log_softmax(2) if rule == "probability" else expert_logits
-    # All three rules are linear in the scores: a 1^d convolution of the experts' channels, which is faster than selecting
-    # and exports to ONNX and TorchScript at every spatial size.
+    # All three rules are linear in the scores: a 1^d convolution of the experts' channels, faster than selecting, that
+    # exports to ONNX and TorchScript at every spatial size.
     own = (torch.arange(experts, device=owner.device).unsqueeze(1) == owner.unsqueeze(0)).to(scores.dtype)  # [E, K]
     weight = torch.zeros(classes, experts, classes, dtype=scores.dtype, device=scores.device)
     weight[1:, :, 1:] = torch.diag_embed(own).permute(1, 0, 2)
