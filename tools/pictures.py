@@ -68,7 +68,9 @@ def draw_overlay(
     if not len(slices):
         slices = np.arange(image.shape[2])
     palette = pyplot.get_cmap("tab20")
-    colours = {c: palette((2 * i) % 20 + (2 * i) // 20) for i, c in enumerate(sorted(names))}
+    # The strong colours first, then the pale ones; its two greys would vanish in the image.
+    order = [i for start in (0, 1) for i in range(start, 20, 2) if i not in (14, 15)]
+    colours = {c: palette(order[i % len(order)]) for i, c in enumerate(sorted(names))}
     fill = ListedColormap([(0, 0, 0, 0), *(colours.get(c, (0, 0, 0, 0)) for c in range(1, max(names) + 1))])
     low, high = np.percentile(image, [1, 99])
     figure, axes = pyplot.subplots(1, len(SECTIONS), figsize=(4 * len(SECTIONS), 4.8), layout="constrained")
