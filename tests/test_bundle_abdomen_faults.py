@@ -59,6 +59,8 @@ def test_bad_files_of_a_data_set_are_told_in_one_line(
             ["--percent", "100"],
             ["datalist.json", "expected a label for every labelled case, found none for abdomen003"],
         ),
+        (["--preset", "publishd"], ["preset: expected a known value, found 'publishd'; did you mean 'published'?"]),
+        (["--merge", "mean"], ["merge: expected a known value, found 'mean'; choose one of gaussian, constant"]),
         (["--method", "dac"], ["method: expected a known name, found 'dac'; did you mean 'dca'?"]),
         (["--method_options", "{'mixing':'none'}"], ["expected a known option, found 'mixing'; did you mean 'mix'?"]),
     ],

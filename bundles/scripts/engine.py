@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from torch.optim import Optimizer
 from .data import TwoStreamLoader
 from .errors import UserError, as_flag
 from .methods.base import Method
+from .networks.encoder_decoder import DIVISOR
+
+logger = logging.getLogger(__name__)
 
 
 def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
@@ -31,6 +35,15 @@ def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return torch.bfloat16
     return None
+
+
+def miscomputed_in_bfloat16(images: torch.Tensor) -> bool:
+    """Whether torch 2.13 gets the gradients of a network on [B, C, *spatial] wrong on a CPU in bfloat16.
+
+    It reads memory that nobody wrote in the weights' gradient of a 3D convolution whose input has two voxels along its
+    first axis; sizes up to 32 come down to two on their way through the network.
+    """
+    return images.device.type == "cpu" and images.dim() == 5 and images.shape[2] <= 2 * DIVISOR
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
@@ -94,6 +107,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         batch = {k: v.to(self.state.device, non_blocking=self.non_blocking) for k, v in batchdata.items()}
         progress = (self.state.iteration - 1) / self.total_steps
+        if self.autocast_dtype == torch.bfloat16 and miscomputed_in_bfloat16(batch["image"]):
+            logger.warning("torch computes wrong gradients in bfloat16 for this patch size on a CPU: using float32")
+            self.autocast_dtype = None
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.state.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):

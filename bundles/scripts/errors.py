@@ -55,6 +55,17 @@ def user_message(error: BaseException | None) -> str | None:
     return None
 
 
+def expect_one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Make sure that a setting has one of its values, before anything depends on it.
+
+    Raises:
+        UserError: another value.
+    """
+    known = list(allowed)
+    if value not in known:
+        raise UserError(f"{name}: expected a known value, found {value!r}; {did_you_mean(str(value), known)}")
+
+
 def report_in_one_line() -> None:
     """Make this process end on a user's mistake with one line on stderr and exit code 2, instead of a traceback.
 

@@ -48,13 +48,16 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
     """Means over cases for each class, then a row "average" over these; apart for each unit and policy in the rows.
 
     nan is left out of the means. "cases" counts the cases, "empty" the rows that the policy decided, "left_out" those
-    with a nan. Where rows have a "modality", the means over all cases come first (modality "all"), then those of each.
+    with a nan. Where rows have a "modality", the means over all cases come first (modality "all"), then those of each
+    if there are several.
     """
     rows = list(rows)
     modalities = sorted({row["modality"] for row in rows if row.get("modality")})
     if not modalities:
         return _means(rows)
-    groups = {ALL: rows} | {m: [row for row in rows if row["modality"] == m] for m in modalities}
+    groups = {ALL: rows}
+    if len({row["modality"] for row in rows}) > 1:
+        groups |= {m: [row for row in rows if row["modality"] == m] for m in modalities}
     return [row | {"modality": modality} for modality, members in groups.items() for row in _means(members)]
 
 

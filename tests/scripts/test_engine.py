@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 
 from scripts.data import SampleDataset, TwoStreamLoader
-from scripts.engine import Autocast, SemiSupervisedTrainer, autocast_dtype
+from scripts.engine import Autocast, SemiSupervisedTrainer, autocast_dtype, miscomputed_in_bfloat16
 from scripts.errors import UserError
 from scripts.methods.base import Method
 from tests.tiny_training import CPU, curves, fingerprint, make_method, make_trainer, phantom_streams
@@ -195,3 +195,11 @@ def test_curves_keep_a_row_per_epoch_where_only_some_have_a_validation(tmp_path:
         ("2", "4", "0.500000"),
         ("3", "6", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "wrong"),
+    [((2, 1, 32, 64, 64), True), ((2, 1, 16, 16, 16), True), ((2, 1, 48, 32, 32), False), ((2, 1, 32, 32), False)],
+)
+def test_sizes_whose_gradients_bfloat16_gets_wrong_are_known(shape: tuple[int, ...], wrong: bool) -> None:
+    assert miscomputed_in_bfloat16(torch.zeros(shape)) == wrong

@@ -85,6 +85,11 @@ def test_cases_without_a_modality_count_among_all(rows):
     assert [(row["modality"], row["cases"]) for row in summary if row["class"] == "average"] == [("all", 3), ("CT", 1)]
 
 
+def test_a_single_modality_has_no_means_of_its_own(rows):
+    summary = summarise([row | {"modality": "CT"} for row in rows])
+    assert {row["modality"] for row in summary} == {"all"}
+
+
 def seed_run(*dice, cases=("a", "b"), unit="mm", policy="strict", names=NAMES):
     """Case rows of a run: dice holds a pair per case; asd is ten times as much."""
     pairs = [(case, np.array(pair)) for case, pair in zip(cases, dice, strict=True)]
@@ -193,7 +198,8 @@ def test_file_that_is_no_text_or_not_there_is_a_user_error(tmp_path):
 
 
 def test_text_table_aligns_names_scores_deviations_and_modalities():
-    rows = [row | {"modality": "CT"} for row in seed_run([0.8, math.nan], cases="a", names={1: "liver"})]
+    rows = seed_run([0.8, math.nan], [0.8, math.nan], names={1: "liver"})
+    rows = [row | {"modality": {"a": "CT", "b": "MR"}[row["case"]]} for row in rows]
     assert text_table(summarise(rows)).splitlines() == [
         "  class            dice       asd",
         "  liver          0.8000    8.0000",
@@ -202,7 +208,11 @@ def test_text_table_aligns_names_scores_deviations_and_modalities():
         "  liver, CT      0.8000    8.0000",
         "  2, CT               -         -",
         "  average, CT    0.8000    8.0000",
+        "  liver, MR      0.8000    8.0000",
+        "  2, MR               -         -",
+        "  average, MR    0.8000    8.0000",
     ]
+
     assert text_table(over_seeds({"s0": seed_run([0.8, 0.2], cases="a")})).splitlines() == [
         "  class                    dice              asd",
         "  liver         0.8000 (0.0000)  8.0000 (0.0000)",
