@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import UserError, first_line
+from .errors import UserError, first_few, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +103,8 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
     absent = [p for role in ("labelled", "unlabelled", "validation") for p in missing[role]]
     if absent:
         raise UserError(
-            f"{datalist}: expected every training and validation patient of {split}, found none of {_shorten(absent)}; "
-            "prepare the whole data set, or pass a split file of your own"
+            f"{datalist}: expected every training and validation patient of {split}, found none of "
+            f"{first_few(absent, 8)}; prepare the whole data set, or pass a split file of your own"
         )
     if missing["test"]:
         logger.warning("%s: %d test patients of the split are not in the datalist", datalist, len(missing["test"]))
@@ -143,11 +143,6 @@ def _item(case: Mapping[str, Any], root: Path, with_label: bool) -> dict[str, An
     if with_label and "label" in case:
         item["label"] = str(root / case["label"])
     return item
-
-
-def _shorten(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, str]]:

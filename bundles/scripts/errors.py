@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -39,6 +39,12 @@ DISK_ADVICE = {
 def first_line(error: BaseException, most: int = 160) -> str:
     """What another library says is wrong, as part of a message: its first line, or its kind if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
+def first_few(names: Sequence[str], most: int) -> str:
+    """The first names of a long list, and how many more there are, as part of a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def user_message(error: BaseException | None) -> str | None:

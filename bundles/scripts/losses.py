@@ -44,7 +44,7 @@ def soft_dice(
     if absent not in ABSENT_RULES:
         raise UserError(f"absent: expected one of {', '.join(ABSENT_RULES)}, found {absent!r}")
     p, axes = probabilities.float(), [0, *range(2, probabilities.dim())]
-    # Compared, not one-hot: int64 channels and their copies would take ten times as long on a CPU.
+    # Compared, not one-hot: int64 channels and their copies would take several times as long on a CPU.
     ids = torch.arange(p.shape[1], device=p.device).view(1, -1, *[1] * (p.dim() - 2))
     truth = target.unsqueeze(1) == ids
     if mask is not None:

@@ -1,4 +1,4 @@
-"""Made-up downloads in the layouts of Synapse and AMOS, and what runs `prepare` on them."""
+"""Made-up downloads in the layouts of Synapse and AMOS."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests.tools.acdc_download import AFFINE, SHAPE, save
-from tools.__main__ import main
 
 Prepare = Callable[..., tuple[int, str]]
 
@@ -24,17 +22,6 @@ AMOS_LABELS = [
     *("arota", "postcava", "pancreas", "right adrenal gland", "left adrenal gland", "duodenum", "bladder"),
     "prostate/uterus",
 ]
-
-
-def runner(layout: str, output: Path, capsys: pytest.CaptureFixture[str]) -> Prepare:
-    """A function that prepares a download; the exit code and what it printed (stdout after success, else stderr)."""
-
-    def run(source: Path, *options: str) -> tuple[int, str]:
-        code = main(["prepare", layout, "--source", str(source), "--output", str(output), *options])
-        printed = capsys.readouterr()
-        return code, printed.err if code else printed.out
-
-    return run
 
 
 def cases(output: Path) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,21 @@ AFFINE = np.diag([-1.5, -1.5, 10.0, 1.0])
 def save(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.Nifti1Image(values, affine).to_filename(path)
+
+
+def noted(image: Path, label: Path) -> dict[str, object]:
+    """What the record of a case says of its two files."""
+    return {
+        "image": image.as_posix(),
+        "label": label.as_posix(),
+        "shape": [12, 10, 3],
+        "spacing": [1.5, 1.5, 10.0],
+        "orientation": "LPS",
+        "sha256": {
+            "image": hashlib.sha256(image.read_bytes()).hexdigest(),
+            "label": hashlib.sha256(label.read_bytes()).hexdigest(),
+        },
+    }
 
 
 def add_patient(

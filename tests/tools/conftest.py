@@ -21,11 +21,20 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Runs the verb; the exit code and what it printed (out after success, err after an error)."""
+def output(tmp_path: Path) -> Path:
+    """The folder that `prepare` writes to."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def prepare(
+    request: pytest.FixtureRequest, output: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs the verb on the module's LAYOUT (else acdc): the exit code, and what it printed, stderr after an error."""
+    layout = getattr(request.module, "LAYOUT", "acdc")
 
     def run(source: Path, *options: str) -> tuple[int, str]:
-        code = main(["prepare", "acdc", "--source", str(source), "--output", str(tmp_path / "out"), *options])
+        code = main(["prepare", layout, "--source", str(source), "--output", str(output), *options])
         printed = capsys.readouterr()
         return code, printed.err if code else printed.out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -23,27 +22,17 @@ from tests.tools.abdominal_downloads import (
     decompress,
     describe_amos,
     make_amos,
-    runner,
     shift,
     truncate,
 )
-from tests.tools.acdc_download import SHAPE, save
+from tests.tools.acdc_download import SHAPE, noted, save
 from tools.__main__ import main
 
+LAYOUT = "amos"
 IMAGE = "imagesTr/amos_0004.nii.gz"
 LABEL = "labelsTr/amos_0004.nii.gz"
 MR_IMAGE = "imagesVa/amos_0544.nii.gz"
 LABELLED = {"amos_0001", "amos_0004", "amos_0507", "amos_0008", "amos_0544"}
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def prepare(output: Path, capsys: pytest.CaptureFixture[str]) -> Prepare:
-    return runner("amos", output, capsys)
 
 
 @pytest.fixture
@@ -65,15 +54,7 @@ def test_records_hold_what_the_files_hold(source: Path, prepare: Prepare, output
         "id": "amos_0001",
         "patient": "amos_0001",
         "modality": "CT",
-        "image": image.as_posix(),
-        "label": label.as_posix(),
-        "shape": [12, 10, 3],
-        "spacing": [1.5, 1.5, 10.0],
-        "orientation": "LPS",
-        "sha256": {
-            "image": hashlib.sha256(image.read_bytes()).hexdigest(),
-            "label": hashlib.sha256(label.read_bytes()).hexdigest(),
-        },
+        **noted(image, label),
         "voxels": {str(key): {1: 12, 2: 6, 13: 2}.get(key, 0) for key in range(1, 16)},
     }
     assert {case["id"]: case["modality"] for case in content["cases"]} == {

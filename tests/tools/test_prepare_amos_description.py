@@ -16,20 +16,10 @@ from tests.tools.abdominal_downloads import (
     cases,
     describe_amos,
     make_amos,
-    runner,
 )
 
+LAYOUT = "amos"
 DESCRIPTION = "dataset.json"
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def prepare(output: Path, capsys: pytest.CaptureFixture[str]) -> Prepare:
-    return runner("amos", output, capsys)
 
 
 @pytest.fixture

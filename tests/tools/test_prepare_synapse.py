@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -22,24 +21,14 @@ from tests.tools.abdominal_downloads import (
     cases,
     decompress,
     make_synapse,
-    runner,
     shift,
     truncate,
 )
-from tests.tools.acdc_download import SHAPE, save
+from tests.tools.acdc_download import SHAPE, noted, save
 
+LAYOUT = "synapse"
 IMAGE = "img/img0002.nii.gz"
 LABEL = "label/label0002.nii.gz"
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def prepare(output: Path, capsys: pytest.CaptureFixture[str]) -> Prepare:
-    return runner("synapse", output, capsys)
 
 
 @pytest.fixture
@@ -61,15 +50,7 @@ def test_records_hold_what_the_files_hold(source: Path, prepare: Prepare, output
         "id": "img0001",
         "patient": "0001",
         "modality": "CT",
-        "image": image.as_posix(),
-        "label": label.as_posix(),
-        "shape": [12, 10, 3],
-        "spacing": [1.5, 1.5, 10.0],
-        "orientation": "LPS",
-        "sha256": {
-            "image": hashlib.sha256(image.read_bytes()).hexdigest(),
-            "label": hashlib.sha256(label.read_bytes()).hexdigest(),
-        },
+        **noted(image, label),
         "voxels": {str(key): {1: 12, 2: 6, 13: 2}.get(key, 0) for key in range(1, 14)},
     }
     assert [case["id"] for case in content["cases"]] == ["img0001", "img0002", "img0026"]

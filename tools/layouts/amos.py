@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.errors import first_few
+
 from ..datalist import CaseFiles, Problems, build_case
 from .dataset_json import check_labels, check_listed, named_modalities, read_description
-from .folders import find_folder, paired_files, some
+from .folders import MOST_NAMED, find_folder, paired_files
 
 NAME = "AMOS"
 MODALITY = "CT+MR"
@@ -114,5 +116,5 @@ def _compare_with_description(path: Path, files: Sequence[CaseFiles], problems: 
         notes.append(f"dataset.json names {' and '.join(named)} alone: by their ids, {count} cases are {modality}")
     unlisted = check_listed(path, content, [case.image for case in files], problems)
     if unlisted:
-        notes.append(f"images that dataset.json does not list: {len(unlisted)} ({some(unlisted)})")
+        notes.append(f"images that dataset.json does not list: {len(unlisted)} ({first_few(unlisted, MOST_NAMED)})")
     return notes

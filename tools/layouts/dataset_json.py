@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scripts.datalists import read_json
-from scripts.errors import UserError
+from scripts.errors import UserError, first_few
 
 from ..datalist import Problems
-from .folders import some
+from .folders import MOST_NAMED
 
 FIX = "download it again, or remove it"
 LISTS = ("training", "validation", "test")
@@ -97,7 +97,7 @@ def check_listed(path: Path, content: Mapping[str, Any], images: Iterable[Path],
     missing = [name for name in needed if not any(f.is_file() for f in _variants(path.parent / name))]
     if missing:
         fix = "download the data set again, or remove the file to take the images that are there"
-        problems.add(path, "every image that it lists", f"no {some(missing)}", fix)
+        problems.add(path, "every image that it lists", f"no {first_few(missing, MOST_NAMED)}", fix)
     known = {_key(PurePosixPath(name)) for names in listed.values() for name in names}
     return ["/".join(file.parts[-2:]) for file in images if known and _key(file) not in known]
 

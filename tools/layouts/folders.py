@@ -6,15 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.errors import first_few
+
 from ..datalist import Problems
 
 MOST_NAMED = 5
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, for a message."""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def find_folder(
@@ -33,7 +29,7 @@ def find_folder(
         if any((folder / name).is_dir() for name in holding):
             return folder
     if source.is_dir():
-        found = some(sorted(entry.name for entry in source.iterdir())) or "an empty folder"
+        found = first_few(sorted(entry.name for entry in source.iterdir()), MOST_NAMED) or "an empty folder"
     else:
         found = "a file" if source.exists() else "no such folder"
     problems.add(source, expected, found, fix)

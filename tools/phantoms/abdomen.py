@@ -15,26 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from ..layouts import synapse
 from .shapes import Array, Mask, Triple, ellipsoid, grid, pose, smooth_field, tube
 
 NAME = "Abdomen phantom"
 MODALITY = "CT"
-LABELS = {
-    0: "background",
-    1: "spleen",
-    2: "right kidney",
-    3: "left kidney",
-    4: "gallbladder",
-    5: "oesophagus",
-    6: "liver",
-    7: "stomach",
-    8: "aorta",
-    9: "inferior vena cava",
-    10: "portal and splenic veins",
-    11: "pancreas",
-    12: "right adrenal gland",
-    13: "left adrenal gland",
-}
+LABELS = synapse.LABELS
 SIZE = (96, 96, 64)
 SMALLEST = (48, 48, 32)
 ORIENTATION = (-1, 1, 1)
