@@ -43,15 +43,19 @@ def soft_dice(
     """
     if absent not in ABSENT_RULES:
         raise UserError(f"absent: expected one of {', '.join(ABSENT_RULES)}, found {absent!r}")
-    p, axes = probabilities.float(), [0, *range(2, probabilities.dim())]
-    # Compared, not one-hot: int64 channels and their copies would take several times as long on a CPU.
-    ids = torch.arange(p.shape[1], device=p.device).view(1, -1, *[1] * (p.dim() - 2))
-    truth = target.unsqueeze(1) == ids
+    p, ids = probabilities.float(), target.long()
+    # Gathered where the target is and added up per class: a one-hot target or a comparison with every class would pass
+    # over all channels several times more, forward and backward.
+    at_target = p.gather(1, ids.unsqueeze(1)).squeeze(1)
+    voxels = torch.ones_like(at_target)
     if mask is not None:
-        p, truth = p * mask.unsqueeze(1), truth * mask.unsqueeze(1)
-    overlap = torch.where(truth, p, 0) if mask is None else p * truth
-    volume = (truth if mask is None else truth.square()).sum(axes)
-    per_class = 1 - (2 * overlap.sum(axes) + smooth) / (p.square().sum(axes) + volume + smooth)
+        p, voxels = p * mask.unsqueeze(1), mask.float().square()
+        at_target = at_target * voxels
+    zeros, flat = p.new_zeros(p.shape[1]), ids.flatten()
+    overlap = zeros.index_add(0, flat, at_target.flatten())
+    volume = zeros.index_add(0, flat, voxels.flatten())
+    squares = p.square().sum([0, *range(2, p.dim())])
+    per_class = 1 - (2 * overlap + smooth) / (squares + volume + smooth)
     if weight is not None:
         per_class = per_class * weight
     counted = torch.full_like(per_class, classes is None, dtype=torch.bool)
@@ -103,6 +107,7 @@ def segmentation_loss(
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """L_seg = (Dice + CE) / 2 (DCA, Conquer); `classes` restricts only the Dice part. Arguments as above."""
-    log_probabilities = logits.float().log_softmax(1)  # one softmax for both parts
+    # One softmax for both parts, channels first: what follows passes over them one by one.
+    log_probabilities = logits.to(torch.float32, memory_format=torch.contiguous_format).log_softmax(1)
     dice = soft_dice(log_probabilities.exp(), target, classes, absent, weight, mask)
     return 0.5 * (dice + _negative_log_likelihood(log_probabilities, target, weight, mask))
