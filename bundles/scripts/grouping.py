@@ -119,13 +119,16 @@ def group_classes(
     return Grouping(tuple(map(tuple, groups)), names, proportions, gaps, rule)
 
 
-def class_sizes(labels: Iterable[str | PathLike[str]], num_classes: int, unit: str = "voxels") -> np.ndarray:
+def class_sizes(
+    labels: Iterable[str | PathLike[str]], num_classes: int, unit: str = "voxels", background: bool = False
+) -> np.ndarray:
     """Size of every foreground class summed over label files, [num_classes] float64 (class c at index c - 1).
 
     Args:
         labels: label volumes in a format that MONAI's LoadImage reads, such as NIfTI, with the ids 0..num_classes.
         num_classes: K, the number of foreground classes.
         unit: "voxels", or "mm3" to weight each file's voxels by their volume.
+        background: count class 0 too, which then comes first: [num_classes + 1].
 
     Raises:
         UserError: unknown unit; files that cannot be read or hold other values, all of them in one message.
@@ -135,7 +138,7 @@ def class_sizes(labels: Iterable[str | PathLike[str]], num_classes: int, unit: s
     if unit not in ("voxels", "mm3"):
         raise UserError(f"class sizes: expected the unit voxels or mm3, found {unit!r}")
     load = LoadImage(image_only=True, ensure_channel_first=False)
-    sizes = np.zeros(num_classes)
+    sizes = np.zeros(num_classes + 1)
     problems = []
     for path in labels:
         try:
@@ -151,11 +154,10 @@ def class_sizes(labels: Iterable[str | PathLike[str]], num_classes: int, unit: s
             continue
         voxel = float(label.pixdim.prod()) if unit == "mm3" else 1.0
         for value, count in zip(values.astype(int), counts, strict=True):
-            if value > 0:
-                sizes[value - 1] += count * voxel
+            sizes[value] += count * voxel
     if problems:
         raise UserError("; ".join(problems) + "; correct the files or the number of classes")
-    return sizes
+    return sizes if background else sizes[1:]
 
 
 def _checked_sizes(sizes: Sequence[float] | Mapping[int, float]) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from .errors import UserError
+from .errors import expect_one_of
 
 ABSENT_RULES = ("skip", "smooth")
 
@@ -41,8 +41,7 @@ def soft_dice(
     Raises:
         UserError: an unknown rule for absent classes.
     """
-    if absent not in ABSENT_RULES:
-        raise UserError(f"absent: expected one of {', '.join(ABSENT_RULES)}, found {absent!r}")
+    expect_one_of("absent", absent, ABSENT_RULES)
     p, ids = probabilities.float(), target.long()
     # Gathered where the target is and added up per class: a one-hot target or a comparison with every class would pass
     # over all channels several times more, forward and backward.
@@ -80,6 +79,12 @@ def cross_entropy(
     field do; `mask` [B, *spatial] weighs voxels and divides by its sum.
     """
     return _negative_log_likelihood(logits.float().log_softmax(1), target, weight, mask)
+
+
+def voxel_cross_entropy(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Cross-entropy of every voxel, [B, *spatial], for methods that choose or weigh voxels; arguments as above."""
+    loss = functional.nll_loss(logits.float().log_softmax(1), target.long(), reduction="none")
+    return loss if weight is None else loss * weight[target.long()]
 
 
 def _negative_log_likelihood(

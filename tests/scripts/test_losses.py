@@ -5,30 +5,10 @@ import pytest
 import torch
 
 from scripts.errors import UserError
-from scripts.losses import ABSENT_RULES, cross_entropy, segmentation_loss, soft_dice
+from scripts.losses import ABSENT_RULES, cross_entropy, segmentation_loss, soft_dice, voxel_cross_entropy
+from tests import numpy_losses
 
 CLASSES = 4
-
-
-def softmax(logits):
-    e = np.exp(logits - logits.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
-
-
-def dice_reference(p, y, classes, absent, weight, mask, s=1e-5):
-    """Class by class, over the voxels of the whole batch."""
-    terms = []
-    for c in range(CLASSES) if classes is None else classes:
-        g, q = ((y == c) * mask), p[:, c] * mask
-        if absent == "skip" and c > 0 and not g.any():
-            continue
-        terms.append(weight[c] * (1 - (2 * (q * g).sum() + s) / ((q**2).sum() + (g**2).sum() + s)))
-    return np.mean(terms) if terms else 0.0
-
-
-def cross_entropy_reference(p, y, weight, mask):
-    terms = -np.log(np.take_along_axis(p, y[:, None], 1)[:, 0]) * weight[y] * mask
-    return terms.sum() / mask.sum()
 
 
 def example(spatial=(6, 5), seed=0):
@@ -45,15 +25,15 @@ OPTIONS = list(itertools.product([None, [0, 2], [1, 3], [3, 0, 2]], ABSENT_RULES
 @pytest.mark.parametrize(("classes", "absent", "weighted", "masked"), OPTIONS)
 def test_losses_equal_their_formulas(spatial, classes, absent, weighted, masked):
     logits, target = example(spatial)
-    p, y = softmax(logits.double().numpy()), target.numpy()
+    p, y = numpy_losses.softmax(logits.double().numpy()), target.numpy()
     weight = np.array([0.1, 1.0, 3.0, 2.0]) if weighted else np.ones(CLASSES)
     mask = (np.arange(y.size).reshape(y.shape) % 3 > 0) if masked else np.ones(y.shape, bool)
     hooks = {
         "weight": torch.tensor(weight, dtype=torch.float32) if weighted else None,
         "mask": torch.tensor(mask) if masked else None,
     }
-    dice = dice_reference(p, y, classes, absent, weight, mask)
-    entropy = cross_entropy_reference(p, y, weight, mask)
+    dice = numpy_losses.dice(p, y, classes, absent, weight, mask)
+    entropy = numpy_losses.cross_entropy(p, y, weight, mask)
     assert soft_dice(logits.softmax(1), target, classes, absent, **hooks).item() == pytest.approx(dice, abs=1e-5)
     assert cross_entropy(logits, target, **hooks).item() == pytest.approx(entropy, abs=1e-5)
     total = segmentation_loss(logits, target, classes, absent, **hooks)
@@ -150,5 +130,14 @@ def test_bfloat16_input_is_summed_in_float32():
 
 def test_unknown_absent_rule_is_an_error():
     logits, target = example()
-    with pytest.raises(UserError, match="absent: expected one of skip, smooth, found 'sikp'"):
+    with pytest.raises(UserError, match="absent: expected a known value, found 'sikp'; did you mean 'skip'"):
         segmentation_loss(logits, target, absent="sikp")
+
+
+@pytest.mark.parametrize("weight", [None, [0.1, 1.0, 3.0, 2.0]])
+def test_cross_entropy_is_the_mean_of_the_voxels(weight):
+    logits, target = example()
+    weight = None if weight is None else torch.tensor(weight)
+    voxels = voxel_cross_entropy(logits, target, weight)
+    assert voxels.shape == target.shape
+    torch.testing.assert_close(voxels.mean(), cross_entropy(logits, target, weight))

@@ -10,10 +10,15 @@ from torch import nn
 
 from ..errors import UserError, as_flag, did_you_mean
 from .base import Method
+from .cross_pseudo import CPS
 from .dca import DCA
 from .supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {"dca": DCA, "supervised": Supervised}
+METHODS: dict[str, type[Method]] = {
+    "supervised": Supervised,
+    "cps": CPS,
+    "dca": DCA,
+}
 PRESETS = ("cpu", "published")
 
 

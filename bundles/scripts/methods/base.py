@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from ..errors import expect_one_of
+
 
 class Method(nn.Module):
     """Turns a labelled and an unlabelled batch into a loss.
@@ -56,6 +58,30 @@ class Method(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Update averages and banks after the optimizer's step; most methods have none."""
+
+
+class SemiSupervised(Method):
+    """A method whose loss is a supervised part plus weight * ramp(t) times a part that needs no labels.
+
+    Args:
+        predictor: the network that is evaluated and deployed.
+        unsup_weight: the weight.
+        ramp, ramp_length: its warm-up (see `RAMPS`) and the share of the training that it takes.
+
+    Raises:
+        UserError: an unknown ramp.
+    """
+
+    def __init__(
+        self, predictor: nn.Module, unsup_weight: float = 1.0, ramp: str = "sigmoid", ramp_length: float = 1.0
+    ) -> None:
+        super().__init__(predictor)
+        expect_one_of("ramp", ramp, RAMPS)
+        self.unsup_weight, self.ramp, self.ramp_length = unsup_weight, ramp, ramp_length
+
+    def ramped_weight(self, progress: float) -> float:
+        """The weight of the part without labels at this share of the training."""
+        return self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)
 
 
 def sigmoid_ramp(progress: float, length: float = 1.0) -> float:

@@ -9,18 +9,19 @@ from typing import Any, ClassVar, cast
 
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, expect_one_of
 from ..grouping import Grouping, class_sizes, group_classes
 from ..losses import segmentation_loss
 from ..networks import DCANet, moving_average, stitch
 from ..networks.blocks import crop_to, pad_to_multiple
-from .base import RAMPS, Method
+from .base import SemiSupervised
 from .mixing import paste, random_boxes, swap_at_random
+from .pseudo_labels import hard_labels
 
 logger = logging.getLogger(__name__)
 
 
-class DCA(Method):
+class DCA(SemiSupervised):
     """One expert decoder per size group, trained on its own classes, and a decoder that aggregates them.
 
     L = sum over experts L_seg(expert(x_l), y_l of its group)  [+ L_seg(D_A(x_l), y_l)]
@@ -81,23 +82,20 @@ class DCA(Method):
         mix: str = "copy_paste",
         absent: str = "skip",
     ) -> None:
-        super().__init__(predictor)
+        super().__init__(predictor, unsup_weight, ramp, ramp_length)
         for name, value, allowed in (
             ("expert_dice", expert_dice, ("own", "all")),
-            ("ramp", ramp, tuple(RAMPS)),
             ("unsup_gradient", unsup_gradient, ("encoder", "aggregation")),
             ("pseudo_label", pseudo_label, ("stitched", "mean")),
             ("mix", mix, ("none", "cutmix", "copy_paste")),
         ):
-            if value not in allowed:
-                raise UserError(f"method dca: expected {name} out of {', '.join(allowed)}, found {value!r}")
+            expect_one_of(f"method dca, {name}", value, allowed)
         if predictor.own_channels and not label_split:
             raise UserError("method dca: expected label_split with expert_channels 'own', found false; set either")
         self.predictor: DCANet = predictor
         self.grouping, self.manual_groups, self.size_unit = grouping, manual_groups, size_unit
         self.label_split, self.expert_dice = label_split, expert_dice
         self.supervise_aggregation = supervise_aggregation
-        self.unsup_weight, self.ramp, self.ramp_length = unsup_weight, ramp, ramp_length
         self.unsup_gradient, self.pseudo_label = unsup_gradient, pseudo_label
         self.mix = mix
         self.absent = absent
@@ -146,8 +144,7 @@ class DCA(Method):
             if target is None:
                 target = self._pseudo_label(crop_to(expert_logits[:, labelled:], shape), aggregated[labelled:])
             losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
-            weight = self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)
-            loss = loss + weight * losses["loss_unlabelled"]
+            loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
         return {"loss": loss, **losses}
 
     def _expert_loss(self, expert_logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -201,4 +198,4 @@ class DCA(Method):
         probabilities = stitch(expert_logits, self.predictor.owner, rule).float().softmax(1)
         if self.pseudo_label == "mean":
             probabilities = probabilities + aggregated.float().softmax(1)
-        return probabilities.max(1).indices  # argmax, in a third of the time on a CPU
+        return hard_labels(probabilities)

@@ -4,5 +4,6 @@ from .dca import DCANet
 from .ema import moving_average
 from .encoder_decoder import Decoder, Encoder, SegmentationNet
 from .stitching import stitch
+from .twin import TwinNet
 
-__all__ = ["DCANet", "Decoder", "Encoder", "SegmentationNet", "moving_average", "stitch"]
+__all__ = ["DCANet", "Decoder", "Encoder", "SegmentationNet", "TwinNet", "moving_average", "stitch"]

@@ -8,7 +8,7 @@ import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, expect_one_of
 from .blocks import crop_to, output_conv, pad_to_multiple
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
 from .stitching import STITCHING_RULES, stitch
@@ -134,11 +134,11 @@ class DCANet(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        _expect("prediction", prediction, PREDICTIONS)
-        _expect("stitching", stitching, STITCHING_RULES)
-        _expect("dfam", dfam, ("raw", "projected", "none"))
-        _expect("experts", experts, ("asymmetric", "symmetric", "depth", "dilation"))
-        _expect("expert_channels", expert_channels, ("all", "own"))
+        expect_one_of("prediction", prediction, PREDICTIONS)
+        expect_one_of("stitching", stitching, STITCHING_RULES)
+        expect_one_of("dfam", dfam, ("raw", "projected", "none"))
+        expect_one_of("experts", experts, ("asymmetric", "symmetric", "depth", "dilation"))
+        expect_one_of("expert_channels", expert_channels, ("all", "own"))
         if num_classes < 1:
             raise UserError(f"num_classes: expected at least one foreground class, found {num_classes}")
         self.prediction, self.stitching = prediction, stitching
@@ -222,8 +222,3 @@ class DCANet(nn.Module):
                 stitched = stitch(expert_logits, self.owner, self.stitching)
                 logits = (0.5 * (logits.softmax(1) + stitched.softmax(1))).clamp_min(1e-8).log()
         return crop_to(logits, list(x.shape))
-
-
-def _expect(name: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        raise UserError(f"{name}: expected one of {', '.join(map(str, allowed))}, found {value!r}")

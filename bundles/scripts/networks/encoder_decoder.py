@@ -8,7 +8,7 @@ import torch
 from monai.networks.layers.factories import Norm
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, expect_one_of
 from .blocks import STYLES, conv_stack, crop_to, downsampling, output_conv, pad_to_multiple, upsampling
 
 LEVELS = 5
@@ -48,8 +48,7 @@ class Encoder(nn.Module):
         dropout: float | None = None,
     ) -> None:
         super().__init__()
-        if style not in STYLES:
-            raise UserError(f"network style: expected one of {', '.join(STYLES)}, found {style!r}; set `style` to one")
+        expect_one_of("network style", style, STYLES)
         widths = level_widths(width)
         rates = DROPOUT[style] if dropout is None else (dropout,) * LEVELS
         levels = []
@@ -161,7 +160,7 @@ class SegmentationNet(nn.Module):
         dropout: float | None = None,
     ) -> None:
         super().__init__()
-        self.divisor = DIVISOR
+        self.divisor, self.num_classes = DIVISOR, num_classes
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
         self.decoder = Decoder(style, spatial_dims, num_classes + 1, width, norm=norm)
 

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from scripts.errors import UserError
 from scripts.losses import segmentation_loss
 from scripts.methods.base import RAMPS
 from scripts.methods.dca import DCA
 from scripts.networks import DCANet
+from tests.method_cases import batch, fixed_normalisation, gradient
 
 GROUPS = [[1, 2], [3, 4], [5]]
 # The options of DCA that the tests turn, by what they mean here.
@@ -32,28 +32,7 @@ def dca(batch_norm="train", style="unet", spatial_dims=2, **options):
     net = DCANet(style, spatial_dims, 1, 5, 2, dropout=0.0)
     net.set_groups(GROUPS)
     method = DCA(net, **(PLAIN | options))
-    if batch_norm == "train":
-        return method.train()
-    for module in method.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = 1.0
-    net(torch.randn(4, 1, *[32] * spatial_dims))
-    return method.eval()
-
-
-def batch(spatial=(32, 32), labelled=2, unlabelled=2):
-    """image, label with all five classes, image_u."""
-    label = torch.arange(labelled * math.prod(spatial)).remainder(6).reshape(labelled, *spatial)
-    return torch.randn(labelled, 1, *spatial), label, torch.randn(unlabelled, 1, *spatial)
-
-
-def gradient(loss, module):
-    """The gradients of a module's parameters in one vector; no way to them counts as zero."""
-    parameters = list(module.parameters())
-    grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return torch.cat(
-        [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, grads, strict=True)]
-    )
+    return method.train() if batch_norm == "train" else fixed_normalisation(method, [32] * spatial_dims)
 
 
 def labels_except(expert, label):
@@ -195,7 +174,7 @@ def test_a_step_under_autocast_is_finite_in_2d_and_3d(style, spatial, options):
 
 @pytest.mark.parametrize("option", ["expert_dice", "ramp", "unsup_gradient", "pseudo_label"])
 def test_unknown_choice_is_named(option):
-    with pytest.raises(UserError, match=f"method dca: expected {option} out of .*, found 'nonsense'"):
+    with pytest.raises(UserError, match=f"{option}: expected a known value, found 'nonsense'; choose one of"):
         dca(**{option: "nonsense"})
 
 
