@@ -7,6 +7,7 @@ from scripts.errors import UserError
 from scripts.networks import DCANet, SegmentationNet, stitch
 from scripts.networks.blocks import pad_to_multiple
 from scripts.networks.dca import DFAM
+from scripts.networks.stitching import STITCHING_RULES
 
 STYLES = [("vnet", 3), ("unet", 2), ("vnet", 2), ("unet", 3)]
 # Convolutions per level (deepest first) and dilation, from the description of the method; head, medium, tail.
@@ -37,8 +38,8 @@ def millions(*modules):
 def decoded(net, image):
     """Encoder's features, experts' logits, experts' maps, D_A's logits."""
     features = net.encoder(image)
-    logits, maps = net.decode_experts(features)
-    return features, logits, maps, net.aggregation(features, maps)
+    maps = net.decode_experts(features)
+    return features, net.expert_logits(maps[-1]), maps, net.aggregation(features, maps)
 
 
 @torch.no_grad()
@@ -209,7 +210,7 @@ def test_dropout_replaces_the_styles_own_and_changes_no_name(network, style, own
     assert torch.equal(predict(net.eval(), image), predict(net, image))
 
 
-@pytest.mark.parametrize("stitching", ["log_odds", "logits"])
+@pytest.mark.parametrize("stitching", STITCHING_RULES)
 @torch.no_grad()
 def test_one_state_dict_gives_all_three_predictions(stitching):
     aggregated, image = dca(stitching=stitching), torch.randn(2, 1, 32, 32)
@@ -218,7 +219,7 @@ def test_one_state_dict_gives_all_three_predictions(stitching):
     mean.load_state_dict(aggregated.state_dict())
     _, expert_logits, _, logits = decoded(aggregated, image)
     assert torch.equal(aggregated(image), logits)
-    assert torch.equal(stitched(image), stitch(expert_logits, aggregated.owner, stitching))
+    torch.testing.assert_close(stitched(image), stitch(expert_logits, aggregated.owner, stitching))
     both = (aggregated(image).softmax(1) + stitched(image).softmax(1)) / 2
     torch.testing.assert_close(mean(image).softmax(1), both, atol=1e-6, rtol=0)
 
@@ -257,6 +258,6 @@ def test_no_class_is_an_error():
 def test_experts_of_own_channels_give_other_groups_no_probability():
     net = DCANet("unet", 2, 1, 4, width=2, expert_channels="own").eval()
     net.set_groups([[2], [1, 4], [3]])
-    logits, _ = net.decode_experts(net.encoder(torch.rand(1, 1, 32, 32)))
+    logits = decoded(net, torch.rand(1, 1, 32, 32))[1]
     possible = (logits.softmax(2) > 0).all(dim=(1, 3, 4))
     assert possible.tolist() == [[True] + [c in own for c in range(1, 5)] for own in ([2], [1, 4], [3])]

@@ -12,7 +12,7 @@ import torch
 from ..errors import UserError, expect_one_of
 from ..grouping import Grouping, class_sizes, group_classes
 from ..losses import segmentation_loss
-from ..networks import DCANet, moving_average, stitch
+from ..networks import DCANet, moving_average
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
 from .mixing import paste, random_boxes, swap_at_random
@@ -92,6 +92,11 @@ class DCA(SemiSupervised):
             expect_one_of(f"method dca, {name}", value, allowed)
         if predictor.own_channels and not label_split:
             raise UserError("method dca: expected label_split with expert_channels 'own', found false; set either")
+        if not label_split and predictor.stitching != "mean":
+            raise UserError(
+                f"method dca: expected stitching 'mean' of experts without label_split, found {predictor.stitching!r}; "
+                "set network_options::stitching mean"
+            )
         self.predictor: DCANet = predictor
         self.grouping, self.manual_groups, self.size_unit = grouping, manual_groups, size_unit
         self.label_split, self.expert_dice = label_split, expert_dice
@@ -125,24 +130,23 @@ class DCA(SemiSupervised):
         images = image if image_u is None else torch.cat([image, image_u])
         shape = list(images.shape)
         features = net.encoder(pad_to_multiple(images, net.divisor))
-        # The experts' logits of the unlabelled images are needed where D_A builds on them, or where the pseudo-labels
-        # come from this very pass.
-        needed = net.residual or (image_u is not None and target is None)
-        expert_logits, maps = net.decode_experts(features, None if needed else labelled)
-        losses = {"loss_experts": self._expert_loss(crop_to(expert_logits[:, :labelled], shape), label)}
+        maps = net.decode_experts(features)
+        expert_logits = net.expert_logits([m[:labelled] for m in maps[-1]])
+        losses = {"loss_experts": self._expert_loss(crop_to(expert_logits, shape), label)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
             kept = labelled if self.supervise_aggregation else 0
             features = [torch.cat([f[:kept], f[kept:].detach()]) for f in features]
         maps = [[m.detach() for m in level] for level in maps]
-        aggregated = crop_to(net.aggregate(features, maps, expert_logits), shape)
+        aggregated = crop_to(net.aggregate(features, maps), shape)
         loss = losses["loss_experts"]
         if self.supervise_aggregation:
             losses["loss_aggregation"] = segmentation_loss(aggregated[:labelled], label, absent=self.absent)
             loss = loss + losses["loss_aggregation"]
         if image_u is not None:
             if target is None:
-                target = self._pseudo_label(crop_to(expert_logits[:, labelled:], shape), aggregated[labelled:])
+                stitched = crop_to(net.stitched([m[labelled:] for m in maps[-1]]), shape)
+                target = self._pseudo_label(stitched, aggregated[labelled:])
             losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
             loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
         return {"loss": loss, **losses}
@@ -169,8 +173,9 @@ class DCA(SemiSupervised):
         """
         net = self.predictor if self.teacher is None else cast(DCANet, self.teacher.module)
         features = net.encoder(pad_to_multiple(image_u, net.divisor))
-        expert_logits, maps = net.decode_experts(features)
-        labels = self._pseudo_label(expert_logits, net.aggregate(features, maps, expert_logits))
+        maps = net.decode_experts(features)
+        stitched = net.stitched(maps[-1])
+        labels = self._pseudo_label(stitched, net.aggregate(features, maps, stitched))
         return crop_to(labels.unsqueeze(1), [1, 1, *image_u.shape[2:]]).squeeze(1)
 
     def _mixed(
@@ -192,10 +197,9 @@ class DCA(SemiSupervised):
             self.teacher.update_parameters(self.predictor)
 
     @torch.no_grad()
-    def _pseudo_label(self, expert_logits: torch.Tensor, aggregated: torch.Tensor) -> torch.Tensor:
-        """Class ids [B, *spatial] for the unlabelled images."""
-        rule = self.predictor.stitching if self.label_split else "mean"
-        probabilities = stitch(expert_logits, self.predictor.owner, rule).float().softmax(1)
+    def _pseudo_label(self, stitched: torch.Tensor, aggregated: torch.Tensor) -> torch.Tensor:
+        """Class ids [B, *spatial] out of logits [B, C, *spatial] for the unlabelled images."""
+        probabilities = stitched.float().softmax(1)
         if self.pseudo_label == "mean":
             probabilities = probabilities + aggregated.float().softmax(1)
         return hard_labels(probabilities)

@@ -102,7 +102,7 @@ def upsampling(style: str, spatial_dims: int, in_channels: int, out_channels: in
     )
 
 
-def output_conv(style: str, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+def output_conv(style: str, spatial_dims: int, in_channels: int, out_channels: int) -> nn.modules.conv._ConvNd:
     """The convolution from the last feature map to the logits."""
     kernel = 3 if style == "unet" else 1
     return Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, padding=kernel // 2)

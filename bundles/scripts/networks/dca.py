@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from monai.networks.layers.factories import Conv, Norm
@@ -11,7 +12,7 @@ from torch import nn
 from ..errors import UserError, expect_one_of
 from .blocks import crop_to, output_conv, pad_to_multiple
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
-from .stitching import STITCHING_RULES, stitch
+from .stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
 PREDICTIONS = ("aggregated", "stitched", "mean")
 
@@ -143,6 +144,7 @@ class DCANet(nn.Module):
             raise UserError(f"num_classes: expected at least one foreground class, found {num_classes}")
         self.prediction, self.stitching = prediction, stitching
         self.own_channels, self.residual = expert_channels == "own", residual
+        self.linear = stitching in LINEAR_RULES
         self.divisor, self.decoder_levels = DIVISOR, LEVELS - 1
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
         names = EXPERT_NAMES[min(3, num_classes)]
@@ -161,7 +163,7 @@ class DCANet(nn.Module):
                     norm,
                 )
             )
-        self.experts = nn.ModuleList(decoders)
+        self.experts = cast(Sequence[Decoder], nn.ModuleList(decoders))  # for the type checker: what is in the list
         self.aggregation = AggregationDecoder(style, spatial_dims, num_classes + 1, width, len(names), norm, dfam)
         self.owner: torch.Tensor
         self.register_buffer("owner", torch.arange(num_classes).clamp(max=len(names) - 1))
@@ -179,46 +181,63 @@ class DCANet(nn.Module):
             for c in group:
                 self.owner[c - 1] = expert
 
-    def decode_experts(
-        self, features: list[torch.Tensor], first: int | None = None
-    ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
-        """All experts on the encoder's maps: logits [E, B, C, *spatial], and per level (deepest first) their maps.
-
-        `first` gives logits of the first images only, which saves memory traffic where the others' are not needed.
-        """
-        logits: list[torch.Tensor] = []
+    def decode_experts(self, features: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+        """The encoder's maps to those of all experts, per level (deepest first)."""
         maps: list[list[torch.Tensor]] = [[] for _ in range(self.decoder_levels)]
         for expert in self.experts:
-            decoded = expert(features, first)
-            for level in range(len(maps)):
-                maps[level].append(decoded[level])
-            logits.append(decoded[-1])
+            for level, decoded in enumerate(expert.maps(features)):
+                maps[level].append(decoded)
+        return maps
+
+    def expert_logits(self, finest: list[torch.Tensor]) -> torch.Tensor:
+        """The experts' finest maps, the last of `decode_experts`, to their logits [E, B, C, *spatial]."""
+        logits: list[torch.Tensor] = []
+        for i, expert in enumerate(self.experts):
+            logits.append(expert.out(finest[i]))
         stacked = torch.stack(logits)
         if self.own_channels:
             foreign = torch.arange(len(logits), device=self.owner.device).unsqueeze(1) != self.owner.unsqueeze(0)
             foreign = torch.cat([torch.zeros_like(foreign[:, :1]), foreign], dim=1)  # background is everyone's
             shape = [foreign.shape[0], 1, foreign.shape[1]] + [1] * (stacked.dim() - 3)
             stacked = stacked.masked_fill(foreign.view(shape), -1e4)
-        return stacked, maps
+        return stacked
+
+    def stitched(self, finest: list[torch.Tensor]) -> torch.Tensor:
+        """The experts' finest maps to their stitched logits [B, C, *spatial]."""
+        if not self.linear:
+            return stitch(self.expert_logits(finest), self.owner, self.stitching)
+        # Stitching and the experts' last convolutions are linear: one convolution, and no logits of single experts.
+        weights: list[torch.Tensor] = []
+        biases: list[torch.Tensor] = []
+        for expert in self.experts:
+            weight, bias = expert.out.weight, expert.out.bias
+            assert bias is not None  # for TorchScript, where a convolution's bias is optional
+            weights.append(weight)
+            biases.append(bias)
+        return stitched_convolution(finest, weights, biases, self.owner, self.stitching)
 
     def aggregate(
-        self, features: list[torch.Tensor], maps: list[list[torch.Tensor]], expert_logits: torch.Tensor
+        self, features: list[torch.Tensor], maps: list[list[torch.Tensor]], stitched: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """D_A on the encoder's maps and those of `decode_experts`, which also gave the logits: [B, C, *spatial]."""
+        """D_A on the encoder's maps and those of `decode_experts`: logits [B, C, *spatial].
+
+        A residual D_A adds them to the `stitched` logits, which it makes where they are not given.
+        """
         logits = self.aggregation(features, maps)
         if self.residual:
-            logits = logits + stitch(expert_logits.detach(), self.owner, self.stitching)
+            base = self.stitched(maps[-1]) if stitched is None else stitched
+            logits = logits + base.detach()
         return logits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C_in, *spatial] of any size to logits [B, K + 1, *spatial] of the chosen prediction."""
         features = self.encoder(pad_to_multiple(x, self.divisor))
-        expert_logits, maps = self.decode_experts(features)
-        if self.prediction == "stitched":
-            logits = stitch(expert_logits, self.owner, self.stitching)
+        maps = self.decode_experts(features)
+        if self.prediction == "aggregated":
+            logits = self.aggregate(features, maps)
         else:
-            logits = self.aggregate(features, maps, expert_logits)
+            logits = self.stitched(maps[-1])
             if self.prediction == "mean":
-                stitched = stitch(expert_logits, self.owner, self.stitching)
-                logits = (0.5 * (logits.softmax(1) + stitched.softmax(1))).clamp_min(1e-8).log()
+                aggregated = self.aggregate(features, maps, logits)
+                logits = (0.5 * (aggregated.softmax(1) + logits.softmax(1))).clamp_min(1e-8).log()
         return crop_to(logits, list(x.shape))

@@ -122,19 +122,19 @@ class Decoder(nn.Module):
         )
         self.out = output_conv(style, spatial_dims, width, out_channels)
 
-    def forward(self, features: list[torch.Tensor], first: int | None = None) -> list[torch.Tensor]:
-        """The encoder's maps (finest first) to this decoder's four maps, deepest first, and last the logits.
-
-        `first` gives logits of the first images only.
-        """
+    def maps(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The encoder's maps (finest first) to this decoder's four maps, deepest first."""
         maps: list[torch.Tensor] = []
         x = features[-1]
         for i, level in enumerate(self.levels):
             x = level(x, features[len(features) - 2 - i])
             maps.append(x)
-        if first is not None:
-            x = x[:first]
-        maps.append(self.out(x))
+        return maps
+
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The same four maps, and last the logits."""
+        maps = self.maps(features)
+        maps.append(self.out(maps[-1]))
         return maps
 
 

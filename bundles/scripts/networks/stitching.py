@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 STITCHING_RULES = ("log_odds", "logits", "probability", "mean")
+LINEAR_RULES = ("log_odds", "logits")  # in the logits
 
 
 def stitch(expert_logits: torch.Tensor, owner: torch.Tensor, rule: str = "log_odds") -> torch.Tensor:
@@ -31,21 +32,58 @@ def stitch(expert_logits: torch.Tensor, owner: torch.Tensor, rule: str = "log_od
     """
     if rule == "mean":
         return expert_logits.softmax(2).mean(0).clamp_min(1e-8).log()
-    experts, classes = expert_logits.shape[0], expert_logits.shape[2]
-    if rule not in ("log_odds", "logits", "probability"):
+    if rule not in ("log_odds", "logits", "probability"):  # TorchScript knows no module's constants
         raise ValueError("stitching rule: expected log_odds, logits, probability or mean, found " + rule)
     scores = expert_logits.log_softmax(2) if rule == "probability" else expert_logits
-    # All three rules are linear in the scores: a 1^d convolution of the experts' channels, faster than selecting, that
-    # exports to ONNX and TorchScript at every spatial size.
-    own = (torch.arange(experts, device=owner.device).unsqueeze(1) == owner.unsqueeze(0)).to(scores.dtype)  # [E, K]
-    weight = torch.zeros(classes, experts, classes, dtype=scores.dtype, device=scores.device)
+    experts, classes = scores.shape[0], scores.shape[2]
+    weight = _coefficients(owner, experts, rule).to(scores.dtype)
+    # A 1^d convolution of the experts' channels: faster than selecting, and exported at every spatial size.
+    stacked = scores.transpose(0, 1).flatten(1, 2)
+    return _convolve(stacked, weight.flatten(1).view([classes, experts * classes] + [1] * (stacked.dim() - 2)), None)
+
+
+def stitched_convolution(
+    maps: list[torch.Tensor],
+    weights: list[torch.Tensor],
+    biases: list[torch.Tensor],
+    owner: torch.Tensor,
+    rule: str = "log_odds",
+) -> torch.Tensor:
+    """What `stitch` makes of the experts' logits, straight from their last feature maps, for a rule of LINEAR_RULES.
+
+    Args:
+        maps: the E experts' last maps [B, w, *spatial].
+        weights, biases: of the E convolutions [C, w, *kernel], [C] that would turn them into logits.
+        owner, rule: as for `stitch`.
+
+    Returns:
+        Logits [B, C, *spatial].
+    """
+    coefficients = _coefficients(owner, len(maps), rule)
+    joint: list[torch.Tensor] = []
+    bias = torch.zeros_like(biases[0])
+    for i in range(len(maps)):
+        mixed = coefficients[:, i].matmul(weights[i].flatten(1).float())
+        joint.append(mixed.view(weights[i].shape))
+        bias = bias + coefficients[:, i].matmul(biases[i].float())
+    return _convolve(torch.cat(maps, dim=1), torch.cat(joint, dim=1).to(weights[0].dtype), bias)
+
+
+def _coefficients(owner: torch.Tensor, experts: int, rule: str) -> torch.Tensor:
+    """All rules but "mean" are linear in the scores: [C, E, C], what each expert's score adds to each class."""
+    classes = owner.shape[0] + 1
+    own = (torch.arange(experts, device=owner.device).unsqueeze(1) == owner.unsqueeze(0)).float()  # [E, K]
+    weight = torch.zeros(classes, experts, classes, device=owner.device)
     weight[1:, :, 1:] = torch.diag_embed(own).permute(1, 0, 2)
     if rule == "log_odds":
         weight[1:, :, 0] = -own.t()
     else:
         weight[0, :, 0] = 1.0 if rule == "probability" else 1.0 / experts
-    stacked = scores.transpose(0, 1).flatten(1, 2)
-    weight = weight.flatten(1).view([classes, experts * classes] + [1] * (stacked.dim() - 2))
-    if stacked.dim() == 5:
-        return functional.conv3d(stacked, weight)
-    return functional.conv2d(stacked, weight)
+    return weight
+
+
+def _convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    padding = weight.shape[-1] // 2
+    if x.dim() == 5:
+        return functional.conv3d(x, weight, bias, padding=padding)
+    return functional.conv2d(x, weight, bias, padding=padding)
