@@ -1,4 +1,4 @@
-"""The methods by name. Choosing one is one override: `--method NAME`."""
+"""The methods and their variants by name. Choosing one is one override: `--method NAME`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from typing import Any
 from torch import nn
 
 from ..errors import UserError, as_flag, did_you_mean
+from .adsh import Adsh
+from .basak import Basak
 from .base import Method
+from .cld import CLD
+from .crest import CReST
 from .cross_pseudo import CPS
 from .dca import DCA
+from .dhc import DHC
+from .simis import SimiS
 from .supervised import Supervised
+from .variants import VARIANTS, Variant
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "cps": CPS,
+    "adsh": Adsh,
+    "crest": CReST,
+    "simis": SimiS,
+    "basak": Basak,
+    "cld": CLD,
+    "dhc": DHC,
     "dca": DCA,
 }
 PRESETS = ("cpu", "published")
@@ -28,18 +41,18 @@ def create_predictor(
     """The network that a method trains and that is deployed.
 
     Args:
-        method: name of the method.
+        method: name of the method, or of a variant of one.
         preset: "published" takes the options of the method's paper, any other preset the recommended ones.
-        options: arguments of the method's network that replace those.
+        options: arguments of the method's network that replace those, and the variant's.
         common: arguments that all networks share (style, spatial_dims, in_channels, num_classes, width, ...); of these,
             the ones that the method's network does not have and that are None are left out.
 
     Raises:
         UserError: an unknown method or option.
     """
-    cls = _method(method)
+    cls, variant = _resolve(method)
     chosen = dict(cls.published_network) if preset == "published" else {}
-    chosen |= {k: v for k, v in common.items() if v is not None} | dict(options or {})
+    chosen |= {k: v for k, v in common.items() if v is not None} | dict(variant.network_options) | dict(options or {})
     return _call(cls.network, f"network of method {method}", chosen)
 
 
@@ -54,28 +67,31 @@ def create_method(
     """A method around its predictor, made ready with the labelled set.
 
     Args:
-        name: name of the method.
+        name: name of the method, or of a variant of one.
         predictor: the network from `create_predictor`.
         preset: as for `create_predictor`.
-        options: arguments of the method that replace the preset's.
+        options: arguments of the method that replace the preset's, and the variant's.
         label_files: the labels of the labelled set, for methods that look at them once before training.
         labels: names of the classes, for the log.
 
     Raises:
         UserError: an unknown method or option, unreadable labels.
     """
-    cls = _method(name)
+    cls, variant = _resolve(name)
     chosen = dict(cls.published) if preset == "published" else {}
-    chosen |= dict(options or {})
+    chosen |= dict(variant.options) | dict(options or {})
     method: Method = _call(cls, f"method {name}", chosen, predictor)
     method.prepare(label_files, {int(c): name for c, name in (labels or {}).items()})
     return method
 
 
-def _method(name: str) -> type[Method]:
-    if name not in METHODS:
-        raise UserError(f"method: expected a known name, found {name!r}; {did_you_mean(str(name), METHODS)}")
-    return METHODS[name]
+def _resolve(name: str) -> tuple[type[Method], Variant]:
+    """The class behind the name of a method or variant, and what the variant fixes; nothing for a method itself."""
+    known = [*METHODS, *VARIANTS]
+    if name not in known:
+        raise UserError(f"method: expected a known name, found {name!r}; {did_you_mean(str(name), known)}")
+    variant = VARIANTS.get(name, Variant(name))
+    return METHODS[variant.method], variant
 
 
 def _call(target: Callable[..., Any], what: str, options: Mapping[str, Any], *args: Any) -> Any:

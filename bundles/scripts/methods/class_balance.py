@@ -6,12 +6,14 @@ a batch can be averaged with each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
 from ..grouping import class_sizes
+from ..networks import TwinNet
+from .cross_pseudo import CrossPseudo
 
 SMALLEST_SHARE = 1e-6  # of a class that has not been seen, so that every weight is finite
 
@@ -51,11 +53,77 @@ class ClassShares(nn.Module):
 
     @torch.no_grad()
     def update(self, labels: torch.Tensor) -> None:
-        """Fold in the shares of class ids [B, *spatial]."""
-        self.shares.lerp_(batch_shares(labels, self.num_classes), 1.0 - self.decay)
+        """Fold in the shares of class ids [B, *spatial]; none leave it as it is."""
+        if labels.numel() > 0:
+            self.shares.lerp_(batch_shares(labels, self.num_classes), 1.0 - self.decay)
+
+
+class ShareWeighted(CrossPseudo):
+    """Cross pseudo supervision whose class weights follow from the classes' shares, at first those of the labelled set.
+
+    A method overrides `class_weights`, and `observe` if the shares are to follow the pseudo-labels.
+
+    Args:
+        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        decay: of the moving average of the shares.
+    """
+
+    def __init__(
+        self,
+        predictor: TwinNet,
+        unsup_weight: float = 0.1,
+        ramp: str = "sigmoid",
+        ramp_length: float = 1.0,
+        absent: str = "skip",
+        decay: float = 0.99,
+    ) -> None:
+        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent)
+        self.shares = ClassShares(predictor.num_classes, decay)
+
+    def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
+        """See `Method.prepare`: count the classes of the labelled set."""
+        self.shares.start(labelled_shares(label_files, self.shares.num_classes))
 
 
 def inverse_cube_root(shares: torch.Tensor) -> torch.Tensor:
     """(P_max / P_c)^(1/3), [C] to [C]: 1 for the most frequent class (CLD)."""
     shares = shares.clamp_min(SMALLEST_SHARE)
     return (shares.max() / shares) ** (1 / 3)
+
+
+def log_ratio(shares: torch.Tensor) -> torch.Tensor:
+    """C ln(P_max / P_c) / max_j of the same, [C] to [C]: 0 for the most frequent class (DHC, DistDW).
+
+    Equal shares weigh 1 each.
+    """
+    shares = shares.clamp_min(SMALLEST_SHARE)
+    logarithms = (shares.max() / shares).log()
+    highest = logarithms.max()
+    return torch.where(highest > 0, len(shares) * logarithms / highest, torch.ones_like(shares))
+
+
+def gap_to_largest(shares: torch.Tensor) -> torch.Tensor:
+    """C (P_max - P_c), [C] to [C]: 0 for the most frequent class (SimiS). Equal shares weigh 1 each."""
+    gaps = shares.max() - shares
+    return torch.where(gaps.max() > 0, len(shares) * gaps, torch.ones_like(shares))
+
+
+def reversed_frequency(shares: torch.Tensor, power: float = 1 / 3) -> torch.Tensor:
+    """The l-th most frequent class gets the l-th smallest (P_c / P_max)^power, [C] to [C]; 1 for the rarest (CReST)."""
+    shares = shares.clamp_min(SMALLEST_SHARE)
+    frequency, by_size = (shares / shares.max()) ** power, shares.argsort(descending=True)
+    return torch.empty_like(shares).scatter(0, by_size, frequency.sort().values)
+
+
+def keep_rates(need: torch.Tensor, power: float) -> torch.Tensor:
+    """(need_c / max need)^power, [C] to [C]: the rate at which a class's voxels are kept, 1 where all need is 0."""
+    need = need.clamp_min(0.0) + torch.finfo(need.dtype).tiny
+    return (need / need.max()) ** power
+
+
+def keep_at_random(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A mask [B, *spatial], true with the probability rates [C] of each voxel's class id in `labels` [B, *spatial].
+
+    Drawn from torch's generator on the CPU, which a resume checkpoint restores, so that every device draws the same.
+    """
+    return torch.rand(labels.shape).to(labels.device) < rates[labels]

@@ -1,0 +1,44 @@
+"""CReST: cross pseudo supervision with the classes' frequencies, handed out in reverse, as weights."""
+
+from __future__ import annotations
+
+import torch
+
+from ..networks import TwinNet
+from .class_balance import ShareWeighted, reversed_frequency
+
+
+class CReST(ShareWeighted):
+    """The rarer a class, the more of its pseudo-labels count ("CReST: A Class-Rebalancing Self-Training Framework for
+    Imbalanced Semi-Supervised Learning", CVPR 2021, in the form that the tables of this field compare with).
+
+    The paper trains generation after generation, and each takes pseudo-labels of the l-th most frequent class over at
+    the rate (N_{C+1-l} / N_1)^power. Here the training is one, and the rate is the class's weight in the Dice, the CE
+    and the cross term of both networks; the shares follow both networks' pseudo-labels of the unlabelled images.
+
+    Args:
+        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        decay: of the moving average of the shares.
+        power: of the frequencies; 0 weighs all classes alike.
+    """
+
+    def __init__(
+        self,
+        predictor: TwinNet,
+        unsup_weight: float = 0.1,
+        ramp: str = "sigmoid",
+        ramp_length: float = 1.0,
+        absent: str = "skip",
+        decay: float = 0.99,
+        power: float = 1 / 3,
+    ) -> None:
+        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent, decay)
+        self.power = power
+
+    def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
+        """See `CrossPseudo.observe`."""
+        self.shares.update(torch.cat([labels[len(label) :] for labels in pseudo]))
+
+    def class_weights(self, side: int) -> torch.Tensor:
+        """See `CrossPseudo.class_weights`; the same for both networks."""
+        return reversed_frequency(self.shares.shares, self.power)

@@ -1,0 +1,48 @@
+"""DHC: two networks that debias each other, one by how hard the classes are, one by how frequent."""
+
+from __future__ import annotations
+
+import torch
+
+from ..networks import TwinNet
+from .class_balance import ShareWeighted, log_ratio
+from .difficulty import DifficultyTracker
+
+
+class DHC(ShareWeighted):
+    """Cross pseudo supervision in which each network weighs the classes by a rule of its own ("DHC: Dual-debiased
+    Heterogeneous Co-training Framework for Class-imbalanced Semi-supervised Medical Image Segmentation", MICCAI 2023).
+
+    The first network has difficulty weights (DiffDW, see `DifficultyTracker`) out of its Dice on the labelled batches.
+    The second has distribution weights (DistDW) w_c = C ln(N_max / N_c) / max_j of the same, where the shares follow
+    its own pseudo-labels of the unlabelled images; background, the most frequent class, then weighs 0. The weights
+    scale the network's Dice, CE and cross term.
+
+    Args:
+        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        decay: of the moving average of the shares.
+        window, power: of the difficulty (see `DifficultyTracker`).
+    """
+
+    def __init__(
+        self,
+        predictor: TwinNet,
+        unsup_weight: float = 0.1,
+        ramp: str = "sigmoid",
+        ramp_length: float = 1.0,
+        absent: str = "skip",
+        decay: float = 0.99,
+        window: int = 50,
+        power: float = 0.2,
+    ) -> None:
+        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent, decay)
+        self.difficulty = DifficultyTracker(predictor.num_classes, window, power)
+
+    def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
+        """See `CrossPseudo.observe`."""
+        self.difficulty.update(logits[0][: len(label)], label)
+        self.shares.update(pseudo[1][len(label) :])
+
+    def class_weights(self, side: int) -> torch.Tensor:
+        """See `CrossPseudo.class_weights`."""
+        return self.difficulty.weights() if side == 0 else log_ratio(self.shares.shares)
