@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from ..losses import segmentation_loss, voxel_cross_entropy
-from ..networks import SegmentationNet, moving_average
-from .base import SemiSupervised
+from ..networks import SegmentationNet
 from .class_balance import keep_at_random
 from .difficulty import PerformanceBank
+from .mean_teacher import MeanTeacher
 
 
-class Basak(SemiSupervised):
+class Basak(MeanTeacher):
     """Dynamic class-wise sampling ("Addressing Class Imbalance in Semi-supervised Image Segmentation: A Study on
     Cardiac MRI", MICCAI 2022).
 
@@ -23,9 +23,8 @@ class Basak(SemiSupervised):
 
     Args:
         predictor: the student.
-        unsup_weight, ramp, ramp_length: see `SemiSupervised`.
+        unsup_weight, ramp, ramp_length, teacher_decay: see `MeanTeacher`.
         absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
-        teacher_decay: of the moving average of the student.
         ranked, decay: of the rating (see `PerformanceBank`).
         power: of the rates; 0 keeps all voxels.
         confidence_power: of the teacher's probability; 0 counts all kept voxels alike.
@@ -39,16 +38,15 @@ class Basak(SemiSupervised):
         unsup_weight: float = 0.1,
         ramp: str = "sigmoid",
         ramp_length: float = 1.0,
-        absent: str = "skip",
         teacher_decay: float = 0.99,
+        absent: str = "skip",
         ranked: int = 12,
         decay: float = 0.99,
         power: float = 2.5,
         confidence_power: float = 1.5,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
         self.absent, self.power, self.confidence_power = absent, power, confidence_power
-        self.teacher = moving_average(predictor, teacher_decay)
         self.bank = PerformanceBank(predictor.num_classes, ranked, decay)
 
     def forward(
@@ -72,8 +70,3 @@ class Basak(SemiSupervised):
         probability, pseudo = self.teacher(image_u).float().softmax(1).max(1)
         kept = keep_at_random(self.bank.rates(self.power), pseudo)
         return pseudo, kept * probability**self.confidence_power
-
-    @torch.no_grad()
-    def after_step(self, progress: float) -> None:
-        """See `Method.after_step`."""
-        self.teacher.update_parameters(self.predictor)
