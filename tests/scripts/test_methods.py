@@ -84,7 +84,7 @@ def test_common_arguments_that_are_none_are_left_to_the_network():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: create_predictor("dac"), r"^method: expected a known name, found 'dac'; did you mean 'dca'\?$"),
+        (lambda: create_predictor("dcaa"), r"^method: expected a known name, found 'dcaa'; did you mean 'dca'\?$"),
         (lambda: create_method("superwised", torch.nn.Identity()), r"did you mean 'supervised'\?$"),
         (
             lambda: predictor(predicton="mean"),
@@ -145,7 +145,8 @@ def test_supervised_is_the_segmentation_loss_of_the_labelled_images():
 @pytest.mark.parametrize("word", ["false", "False", False])
 def test_switch_of_a_method_may_be_a_word_of_the_command_line(tmp_path, word):
     files = label_files(tmp_path, (50, 30, 90))
-    assert create_method("dca", predictor(), options={"label_split": word}, label_files=files).label_split is False
+    method = create_method("dca", predictor(), options={"supervise_aggregation": word}, label_files=files)
+    assert method.supervise_aggregation is False
 
 
 def test_switch_of_a_method_with_another_value_is_refused():
