@@ -72,6 +72,16 @@ def expect_one_of(name: str, value: object, allowed: Iterable[str]) -> None:
         raise UserError(f"{name}: expected a known value, found {value!r}; {did_you_mean(str(value), known)}")
 
 
+def expect_at_least(name: str, value: float, least: float) -> None:
+    """Make sure that a number is not too small.
+
+    Raises:
+        UserError: a smaller one.
+    """
+    if value < least:
+        raise UserError(f"{name}: expected at least {least:g}, found {value!r}")
+
+
 def expect_volume_settings(spacing: Sequence[float], window: Sequence[float], overlap: float | Sequence[float]) -> None:
     """Make sure that the grid, the intensities and the windows of a 3D bundle make sense, before data are read.
 

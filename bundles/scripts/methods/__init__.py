@@ -19,10 +19,14 @@ from .dca import DCA
 from .dhc import DHC
 from .simis import SimiS
 from .supervised import Supervised
+from .ua_mt import UAMT
+from .urpc import URPC
 from .variants import VARIANTS, Variant
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
+    "ua_mt": UAMT,
+    "urpc": URPC,
     "cps": CPS,
     "adsh": Adsh,
     "crest": CReST,

@@ -12,8 +12,8 @@ from .base import SemiSupervised
 class MeanTeacher(SemiSupervised):
     """A semi-supervised method with a teacher, updated after every step. The teacher never receives a gradient.
 
-    Like all that belongs to a method, the teacher is in training mode: its normalisation takes the statistics of its own
-    batch, and its dropout is on, as in the mean teachers of the field.
+    Like all that belongs to a method, the teacher is in training mode: its normalisation takes the statistics of its
+    own batch, and its dropout is on, as in the mean teachers of the field.
 
     Args:
         predictor: the student.
