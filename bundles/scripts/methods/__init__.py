@@ -12,6 +12,7 @@ from ..errors import UserError, as_flag, did_you_mean
 from .adsh import Adsh
 from .basak import Basak
 from .base import Method
+from .bcp import BCP
 from .cld import CLD
 from .crest import CReST
 from .cross_pseudo import CPS
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "ua_mt": UAMT,
     "urpc": URPC,
     "cps": CPS,
+    "bcp": BCP,
     "adsh": Adsh,
     "crest": CReST,
     "simis": SimiS,

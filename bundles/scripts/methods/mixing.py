@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import torch
 
-# Side of the pasted box as a share of the image's side, drawn per axis and image.
+# Side of the pasted box as a share of the image's side, drawn per axis and image, unless a method says otherwise.
 SMALLEST_BOX, LARGEST_BOX = 0.3, 0.7
 
 
-def random_boxes(batch: int, size: list[int], device: torch.device | str = "cpu") -> torch.Tensor:
-    """A mask [B, *spatial], true in one random box per image.
+def random_boxes(
+    batch: int,
+    size: list[int],
+    device: torch.device | str = "cpu",
+    smallest: float = SMALLEST_BOX,
+    largest: float = LARGEST_BOX,
+) -> torch.Tensor:
+    """A mask [B, *spatial], true in one random box per image, whose sides are between two shares of the image's.
 
     Drawn from torch's generator on the CPU, which a resume checkpoint restores, so that every device draws the same.
     """
@@ -17,7 +23,7 @@ def random_boxes(batch: int, size: list[int], device: torch.device | str = "cpu"
     for image in mask:
         box = []
         for side in size:
-            length = max(1, round(side * float(torch.empty(1).uniform_(SMALLEST_BOX, LARGEST_BOX))))
+            length = max(1, round(side * float(torch.empty(1).uniform_(smallest, largest))))
             first = int(torch.randint(0, side - length + 1, (1,)))
             box.append(slice(first, first + length))
         image[tuple(box)] = True

@@ -1,0 +1,78 @@
+"""BCP: boxes of labelled images in unlabelled ones, and the other way round."""
+
+from __future__ import annotations
+
+import torch
+
+from ..losses import segmentation_loss
+from ..networks import SegmentationNet
+from .mean_teacher import MeanTeacher
+from .mixing import paste, random_boxes
+from .pseudo_labels import hard_labels, largest_components
+
+
+class BCP(MeanTeacher):
+    """Bidirectional copy-paste ("Bidirectional Copy-Paste for Semi-Supervised Medical Image Segmentation", CVPR 2023).
+
+    Every image that the network learns from is a mixture of a labelled and an unlabelled one: the one gives a box, the
+    other what surrounds it, in turns. With R the region of the labelled image,
+
+        L = L_seg(student(x), y; R) + weight * L_seg(student(x), pseudo-label; not R)
+
+    where the pseudo-label is the largest connected part of each class in the teacher's argmax of the unmixed image. At
+    first, for the share `pretraining` of the training, and where there are no unlabelled images, boxes of labelled
+    images are pasted into each other.
+
+    Args:
+        predictor: the student.
+        unsup_weight, ramp, ramp_length, teacher_decay: see `MeanTeacher`.
+        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        pretraining: share of the training on labelled images alone.
+        box: side of the box, as a share of the image's.
+    """
+
+    network = SegmentationNet
+
+    def __init__(
+        self,
+        predictor: SegmentationNet,
+        unsup_weight: float = 0.5,
+        ramp: str = "constant",
+        ramp_length: float = 1.0,
+        teacher_decay: float = 0.99,
+        absent: str = "skip",
+        pretraining: float = 0.25,
+        box: float = 2 / 3,
+    ) -> None:
+        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
+        self.num_classes = predictor.num_classes
+        self.absent, self.pretraining, self.box = absent, pretraining, box
+
+    def forward(
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+    ) -> dict[str, torch.Tensor]:
+        """See `Method.forward`."""
+        if image_u is None or progress < self.pretraining:
+            boxes = self._boxes(image)
+            logits = self.predictor(paste(image, image.roll(-1, 0), boxes))
+            return {"loss": segmentation_loss(logits, paste(label, label.roll(-1, 0), boxes), absent=self.absent)}
+        pseudo = self._label(image_u)
+        # All images are used; the ones that are fewer, more than once.
+        pair = torch.arange(max(len(image), len(image_u)), device=image.device)
+        labelled, unlabelled = pair % len(image), pair % len(image_u)
+        region = self._boxes(image_u[unlabelled])
+        region[1::2] = ~region[1::2]
+        logits = self.predictor(paste(image_u[unlabelled], image[labelled], region))
+        losses = {
+            "loss_supervised": segmentation_loss(logits, label[labelled], absent=self.absent, mask=region),
+            "loss_unlabelled": segmentation_loss(logits, pseudo[unlabelled], absent=self.absent, mask=~region),
+        }
+        return {"loss": losses["loss_supervised"] + self.ramped_weight(progress) * losses["loss_unlabelled"], **losses}
+
+    def _boxes(self, image: torch.Tensor) -> torch.Tensor:
+        return random_boxes(len(image), list(image.shape[2:]), image.device, self.box, self.box)
+
+    @torch.no_grad()
+    def _label(self, image_u: torch.Tensor) -> torch.Tensor:
+        """The teacher's pseudo-labels [B, *spatial] of [B, C_in, *spatial]."""
+        return largest_components(hard_labels(self.teacher(image_u)), self.num_classes)
