@@ -14,6 +14,7 @@ from .basak import Basak
 from .base import Method
 from .bcp import BCP
 from .cld import CLD
+from .co_bionet import CoBioNet
 from .crest import CReST
 from .cross_pseudo import CPS
 from .dca import DCA
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
     "ua_mt": UAMT,
     "urpc": URPC,
     "cps": CPS,
+    "co_bionet": CoBioNet,
     "bcp": BCP,
     "adsh": Adsh,
     "crest": CReST,

@@ -1,5 +1,6 @@
 """Encoders, decoders and networks for 2D slices and 3D patches."""
 
+from .critic import VoxelCritic
 from .dca import DCANet
 from .deep_supervision import DeepSupervisionNet
 from .ema import moving_average
@@ -14,6 +15,7 @@ __all__ = [
     "Encoder",
     "SegmentationNet",
     "TwinNet",
+    "VoxelCritic",
     "moving_average",
     "stitch",
 ]

@@ -160,7 +160,7 @@ class SegmentationNet(nn.Module):
         dropout: float | None = None,
     ) -> None:
         super().__init__()
-        self.divisor, self.num_classes = DIVISOR, num_classes
+        self.divisor, self.num_classes, self.spatial_dims = DIVISOR, num_classes, spatial_dims
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
         self.decoder = Decoder(style, spatial_dims, num_classes + 1, width, norm=norm)
 
