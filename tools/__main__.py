@@ -19,6 +19,8 @@ VERBS = {
     "prepare": "check a downloaded data set and write its datalist",
     "check": "resolve a bundle's config without running it and name what is wrong with it",
     "seeds": "mean and standard deviation of the scores of several runs",
+    "compare": "train several methods alike, resumably, and score their checkpoints",
+    "table": "what `compare` measured, in the layout of the published tables and beside them",
 }
 
 

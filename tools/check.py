@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.errors import UserError
 
 from .checking.cases import ROLES, Cases, check_files, check_labels, labelled_sizes, read_cases, read_labels
-from .checking.components import check_components, check_presets, method_options, methods
+from .checking.components import check_components, check_presets, method_options, named_methods, variants
 from .checking.config import SEPARATOR, Config
 from .checking.expressions import Values, check_expressions
 from .checking.findings import Findings
@@ -49,13 +50,38 @@ def run(args: argparse.Namespace) -> int:
     words = [word for word in args.overrides if word != "--read-labels"]
     findings = Findings()
     files = _files(args.config)
-    name, folder = ", ".join(map(str, files)), files[0].parent
+    if len(files) > 1 and not args.config.startswith(("[", "(")):
+        findings.note(f'the bundle runner takes several files only as a list: --config_file "{[*map(str, files)]}"')
+    values, cases, groups = examine(files, words, findings)
+    if cases is not None and (args.read_labels or len(words) < len(args.overrides)):
+        read_labels(values, cases, findings)
+    name = ", ".join(map(str, files))
+    for note in findings.notes:
+        print(f"note: {note}")
+    findings.raise_if_any(name)
+    print("\n  ".join([f"{name}: no problem found", *_summary(values, cases), *groups]))
+    return 0
+
+
+def examine(files: Sequence[Path], words: Sequence[str], findings: Findings) -> tuple[Values, Cases | None, list[str]]:
+    """All checks but the one that opens label files; what they find goes into `findings`.
+
+    Args:
+        files: the config, or several to merge.
+        words: overrides as on the command line of the bundle runner.
+        findings: takes what is wrong.
+
+    Returns:
+        The values of the config, its cases (None where they cannot be told), and lines on the groups of classes.
+
+    Raises:
+        UserError: a config that cannot be read.
+    """
+    folder = files[0].parent
     overrides = parse_overrides(words, findings)
     config = load_config(files, overrides, findings)
     if "bundle_root" in config and "bundle_root" not in overrides:
         _set_bundle_root(config, folder, findings)
-    if len(files) > 1 and not args.config.startswith(("[", "(")):
-        findings.note(f'the bundle runner takes several files only as a list: --config_file "{[*map(str, files)]}"')
     values = Values(config)
     source = SourceCode(Path(values.get("bundle_root", str) or folder))
     _check_required(values, findings)
@@ -66,14 +92,7 @@ def run(args: argparse.Namespace) -> int:
     check_expressions(values, findings)
     check_sizes(values, cases, findings)
     check_labels(values, cases, folder / "metadata.json", findings)
-    if cases is not None and (args.read_labels or len(words) < len(args.overrides)):
-        read_labels(values, cases, findings)
-    groups = _groups(values, cases, source, findings)
-    for note in findings.notes:
-        print(f"note: {note}")
-    findings.raise_if_any(name)
-    print("\n  ".join([f"{name}: no problem found", *_summary(values, cases), *groups]))
-    return 0
+    return values, cases, _groups(values, cases, source, findings)
 
 
 def _files(text: str) -> list[Path]:
@@ -107,8 +126,9 @@ def _check_required(values: Values, findings: Findings) -> None:
 
 def _groups(values: Values, cases: Cases | None, source: SourceCode, findings: Findings) -> list[str]:
     """The size groups of the classes, for a method that divides them and labelled cases that hold them all."""
-    cls = methods(source).get(values.get("method", str) or "")
-    options = values.get("method_options", dict) or {}
+    name = values.get("method", str) or ""
+    cls = named_methods(source).get(name)
+    options = variants(source).get(name, {"options": {}})["options"] | (values.get("method_options", dict) or {})
     sizes = labelled_sizes(cases, options.get("size_unit", "mm3")) if cases is not None else {}
     if cls is None or "grouping" not in (method_options(cls, source) or []) or not sizes or not all(sizes.values()):
         return []

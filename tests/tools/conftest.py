@@ -1,4 +1,4 @@
-"""Fixtures for `prepare`."""
+"""Fixtures for `prepare` and `compare`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.acdc_download import add_patient
+from tests.tools.trainings import SMALL, Compare, Trainings
 from tools.__main__ import main
 
 
@@ -22,7 +23,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """The folder that `prepare` writes to."""
+    """The folder that the verb writes to."""
     return tmp_path / "out"
 
 
@@ -37,5 +38,42 @@ def prepare(
         code = main(["prepare", layout, "--source", str(source), "--output", str(output), *options])
         printed = capsys.readouterr()
         return code, printed.err if code else printed.out
+
+    return run
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    """No command of a comparison is run: this stands in for them."""
+    trainings = Trainings()
+    monkeypatch.setattr("tools.comparing.executors.Processes", lambda: trainings)
+    monkeypatch.setattr("tools.comparing.executors.POLL", 0.01)
+    return trainings
+
+
+@pytest.fixture
+def compare(heart_phantom: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> Compare:
+    """Runs the verb on the phantom: the exit code, and what it printed on stdout and stderr."""
+
+    def run(
+        methods: str, *words: object, data: Path = heart_phantom, steps: int = 6, settings: tuple[str, ...] = ()
+    ) -> tuple[int, str, str]:
+        given = ["--bundle", "dca_acdc", "--dataset_dir", data, "--output", output, "--percent", 50, "--steps", steps]
+        given += ["--set", f"split_file={data / 'split.json'}", *SMALL, *settings]
+        code = main(["compare", "--methods", methods, *map(str, given), *map(str, words)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def table(output: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the verb on `output`: what it printed, on stderr if the exit code is to be another than 0."""
+
+    def run(*words: str, code: int = 0) -> str:
+        assert main(["table", str(output), *words]) == code
+        printed = capsys.readouterr()
+        return printed.err if code else printed.out
 
     return run

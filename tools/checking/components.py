@@ -15,6 +15,8 @@ from .source import Definition, Found, SourceCode
 
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 METHODS = "scripts.methods.METHODS"
+VARIANTS = "scripts.methods.VARIANTS"
+VARIANT_PARTS = ("method", "options", "network_options")  # the arguments of `Variant`, in their order
 PRESET_KEY = re.compile(r"@presets\[@preset\]\[['\"](\w+)['\"]\]")
 
 
@@ -77,6 +79,28 @@ def methods(source: SourceCode) -> dict[str, Definition]:
     }
 
 
+def variants(source: SourceCode) -> dict[str, dict[str, Any]]:
+    """What every variant of the bundle fixes, by its name: "method", "options" and "network_options"."""
+    registry = source.find(VARIANTS)
+    if not isinstance(registry, Definition) or not isinstance(registry.node, ast.Dict):
+        return {}
+    found = {}
+    for key, value in zip(registry.node.keys, registry.node.values, strict=True):
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Call):
+            given = dict(zip(VARIANT_PARTS, value.args, strict=False))
+            given |= {keyword.arg: keyword.value for keyword in value.keywords if keyword.arg}
+            found[str(key.value)] = {"options": {}, "network_options": {}} | {
+                part: ast.literal_eval(node) for part, node in given.items()
+            }
+    return found
+
+
+def named_methods(source: SourceCode) -> dict[str, Definition]:
+    """The class behind every name that `--method` takes: those of methods, and those of their variants."""
+    known = methods(source)
+    return known | {name: known[f["method"]] for name, f in variants(source).items() if f["method"] in known}
+
+
 def method_options(cls: Definition, source: SourceCode) -> list[str] | None:
     """The options of a method: the arguments of its class, but for the predictor; None if they are not known."""
     arguments = source.arguments(cls)
@@ -87,7 +111,7 @@ def _check_method(
     item_id: str, name_key: str, component: Mapping[str, Any], values: Values, source: SourceCode, findings: Findings
 ) -> None:
     """Compare the name and the options of a method with its class, or with the class of its network."""
-    known = methods(source)
+    known = named_methods(source)
     name = values.get(f"{item_id}{SEPARATOR}{name_key}", str)
     if name is None or not known:
         return

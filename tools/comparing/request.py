@@ -1,0 +1,98 @@
+"""What the user wants compared, and the commands that it takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.errors import UserError, did_you_mean
+
+from ..checking.components import methods, variants
+from ..checking.source import SourceCode
+
+# Labels alone with every label of the training patients: the first row of the published tables.
+FULLY_SUPERVISED = "fully_supervised"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user wants compared.
+
+    bundle: its folder.
+    data: the dataset_dir.
+    output: the comparison's folder.
+    methods: names of methods, variants, or FULLY_SUPERVISED.
+    seeds, percent, preset, steps: as in the bundle's config; None leaves its own value.
+    overrides: other settings of the config, for all methods.
+    test: the test set will be scored.
+    """
+
+    bundle: Path
+    data: Path
+    output: Path
+    methods: Sequence[str]
+    seeds: Sequence[int] = (0,)
+    percent: float | None = None
+    preset: str | None = None
+    steps: int | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    test: bool = False
+
+    @property
+    def train(self) -> Path:
+        """The config of the training."""
+        return self.bundle / "configs" / "train.json"
+
+    def words(self, method: str, seed: int) -> list[str]:
+        """The overrides of a run, as words of a command line."""
+        folder = self.folder(method, seed)
+        bound = method == FULLY_SUPERVISED
+        settings = {
+            "bundle_root": self.bundle,
+            "dataset_dir": self.data,
+            "run_dir": folder,
+            "ckpt_dir": folder / "models",
+            "method": "supervised" if bound else method,
+            "seed": seed,
+            "percent": 100 if bound else f"{self.percent:g}",
+            "preset": self.preset,
+            **({} if self.steps is None else {"steps": self.steps}),
+            **self.overrides,
+        }
+        return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+    def folder(self, method: str, seed: int) -> Path:
+        """The folder of a run."""
+        return self.output / method / f"seed{seed}"
+
+    def commands(self, method: str, seed: int) -> dict[str, list[str]]:
+        """The calls of MONAI's bundle runner that a run consists of."""
+        runner = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"]
+        words, folder = self.words(method, seed), self.folder(method, seed)
+        both = str([str(self.train), str(self.train.with_name("evaluate.json"))])
+        evaluating = [*runner, "evaluating", "--config_file", both, *words]
+        return {"training": [*runner, "training", "--config_file", str(self.train), *words, "--resume", "True"]} | {
+            role: [*evaluating, "--evaluate_on", role, "--output_dir", str(folder / role)]
+            for role in ("validation", "test")
+        }
+
+
+def choose_methods(text: str, bundle: Path) -> list[str]:
+    """The names in a list such as "cps,dca"; "all" stands for every method of a bundle, "variants" for their variants.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    source = SourceCode(bundle)
+    groups = {"all": [*methods(source)], "variants": [*variants(source)]}
+    known = [*groups["all"], *groups["variants"], FULLY_SUPERVISED]
+    chosen: list[str] = []
+    for name in filter(None, (word.strip() for word in text.split(","))):
+        if name not in known and name not in groups:
+            raise UserError(f"--methods: expected known names, found {name!r}; {did_you_mean(name, [*groups, *known])}")
+        chosen += groups.get(name, [name])
+    if not chosen:
+        raise UserError(f"--methods: expected at least one name, found {text!r}; choose from {', '.join(known)}")
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,85 @@
+"""What has to be known to read a table: which cases, by which checkpoint, with which settings, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from .published import Place, PublishedRow
+from .results import Measured, Results
+
+FLAGS = ("†", "‡")  # of a published average that is not that of its classes; of a published Jaccard that cannot be
+
+
+def notes(
+    results: Results,
+    methods: Sequence[Measured],
+    printed: Mapping[str, PublishedRow],
+    places: Collection[Place],
+    kind: str,
+) -> list[str]:
+    """The notes below a table, a line each.
+
+    Args:
+        results: what was measured; methods: the same in the order of the table.
+        printed: the published rows by name; places: which of their figures the table shows.
+        kind: of the scores, as in the names of their files.
+    """
+    settings, about = results.settings, methods[0].rows[0]
+    common, own = _overrides(methods)
+    seeds = " or ".join(dict.fromkeys(", ".join(map(str, method.seeds)) for method in methods))
+    lines = [
+        f"scored: {_role(results)}",
+        f"{about['cases']} cases; scores {kind}, distances in {about['unit']}, empty masks by policy {about['policy']}",
+        f"trained: bundle {settings['bundle']}, split {settings['split']}, {settings['percent']:g} % of the training "
+        f"patients labelled, {settings['steps']} steps, preset {settings['preset']}{common}; seeds {seeds}",
+        *own,
+        "with several seeds: mean ± population standard deviation over them",
+        *_published(methods, printed, places, f"{settings['data']} with {settings['percent']:g} % labelled"),
+        f"code: {', '.join(results.commits)}",
+    ]
+    return lines + ([f"not in the table: {'; '.join(results.missing)}"] if results.missing else [])
+
+
+def told(results: Results) -> dict[str, str]:
+    """What the notes tell, by name, for a format without notes."""
+    settings = {key: str(value) for key, value in results.settings.items() if not key.startswith("content of ")}
+    return {"scored": results.role} | settings | {"not_in_the_table": "; ".join(results.missing)}
+
+
+def _role(results: Results) -> str:
+    if results.role == "test":
+        return "the test set, once per run, by the checkpoint that the validation set chose"
+    tested = f"{results.tested} of these runs" if results.tested else "none of these runs"
+    return f"the validation set, which also chose the checkpoint; the test set was scored for {tested}"
+
+
+def _published(
+    methods: Sequence[Measured], printed: Mapping[str, PublishedRow], places: Collection[Place], what: str
+) -> list[str]:
+    if not printed:
+        return [f"no figures are published for {what}"]
+    lines = [
+        "in brackets: published, as printed in the tables of the DCA paper, on the test set, with another budget and "
+        "distances in voxels: compare the order of the methods rather than the figures"
+    ]
+    rows = [printed[method.name] for method in methods if method.name in printed]
+    for flag, what, contradictions in (
+        (FLAGS[0], "the published average is not that of the published classes", PublishedRow.wrong_averages),
+        (FLAGS[1], "the published Jaccard is below what the Dice beside it allows", PublishedRow.impossible_jaccards),
+    ):
+        shown = {row.method: [text for at, text in contradictions(row).items() if at in places] for row in rows}
+        found = [f"{method} ({'; '.join(texts)})" for method, texts in shown.items() if texts]
+        lines += [f"{flag} {what}: {', '.join(found)}"] if found else []
+    return lines
+
+
+def _overrides(methods: Sequence[Measured]) -> tuple[str, list[str]]:
+    """Settings that all methods share, as part of a note, and notes on those of single methods."""
+    shown = {m.name: {(k, v) for k, v in m.overrides.items() if k != "split_file"} for m in methods}  # a place
+    common = set.intersection(*shown.values())
+    own = [f"{name} with {_pairs(pairs - common)}" for name, pairs in shown.items() if pairs - common]
+    return (f", {_pairs(common)}" if common else ""), own
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(pairs))
