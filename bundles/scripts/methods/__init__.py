@@ -20,6 +20,7 @@ from .cross_pseudo import CPS
 from .dca import DCA
 from .dhc import DHC
 from .simis import SimiS
+from .ss_net import SSNet
 from .supervised import Supervised
 from .ua_mt import UAMT
 from .urpc import URPC
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
     "ua_mt": UAMT,
     "urpc": URPC,
     "cps": CPS,
+    "ss_net": SSNet,
     "co_bionet": CoBioNet,
     "bcp": BCP,
     "adsh": Adsh,

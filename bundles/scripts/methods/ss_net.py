@@ -1,0 +1,126 @@
+"""SS-Net: predictions that an adversarial disturbance does not change, and features that gather by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..errors import expect_at_least
+from ..losses import segmentation_loss
+from ..networks import SegmentationNet
+from ..networks.blocks import crop_to, pad_to_multiple
+from .base import SemiSupervised
+from .class_separation import ClassSeparation
+from .pseudo_labels import hard_labels
+
+MAGNITUDE = {2: 6.0, 3: 10.0}  # of the disturbance, by spatial dimensions
+
+
+class SSNet(SemiSupervised):
+    """Smoothness and class-separation ("Exploring Smoothness and Class-Separation for Semi-supervised Medical Image
+    Segmentation", MICCAI 2022).
+
+    L = L_seg(net(x_l), y) + weight * ramp(t) * [D(net(x + r), net(x)) + contrast_weight * (S_l + S_u)]
+
+    D is a Dice distance, over the labelled and the unlabelled images x, and r the disturbance that increases it most,
+    by one step of the power iteration (virtual adversarial training). S draws the last features of each voxel towards
+    those that a memory keeps of its class (see `ClassSeparation`): of the label, and of the own pseudo-label.
+
+    Args:
+        predictor: the network.
+        unsup_weight, ramp, ramp_length: see `SemiSupervised`.
+        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        magnitude: L2 norm of r, per image; None takes 6 for slices and 10 for volumes.
+        probe: L2 norm of the random disturbance that the step starts from.
+        contrast_weight: of S, within the part without labels.
+        memory: features kept per class.
+        voxels: at most so many of each class are drawn per step, of the labelled and of the unlabelled images.
+
+    Raises:
+        UserError: no room for a feature or a voxel.
+    """
+
+    network = SegmentationNet
+
+    def __init__(
+        self,
+        predictor: SegmentationNet,
+        unsup_weight: float = 0.1,
+        ramp: str = "sigmoid",
+        ramp_length: float = 1.0,
+        absent: str = "skip",
+        magnitude: float | None = None,
+        probe: float = 10.0,
+        contrast_weight: float = 0.1,
+        memory: int = 32,
+        voxels: int = 1024,
+    ) -> None:
+        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        expect_at_least("method ss_net, memory", memory, 1)
+        expect_at_least("method ss_net, voxels", voxels, 1)
+        self.predictor: SegmentationNet = predictor
+        self.absent, self.contrast_weight = absent, contrast_weight
+        self.probe, self.magnitude = probe, MAGNITUDE[predictor.spatial_dims] if magnitude is None else magnitude
+        channels = predictor.decoder.out.in_channels
+        self.separation = ClassSeparation(channels, predictor.num_classes, memory, voxels)
+
+    def forward(
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+    ) -> dict[str, torch.Tensor]:
+        """See `Method.forward`."""
+        images = image if image_u is None else torch.cat([image, image_u])
+        net, labelled = self.predictor, len(image)
+        maps = net.decoder(net.encoder(pad_to_multiple(images, net.divisor)))
+        features, logits = (crop_to(x, list(images.shape)) for x in maps[-2:])
+        pseudo = hard_labels(logits)
+        separation = self.separation(features[:labelled], label, predicted=pseudo[:labelled])
+        if image_u is not None:
+            separation = separation + self.separation(features[labelled:], pseudo[labelled:])
+        losses = {
+            "loss_supervised": segmentation_loss(logits[:labelled], label, absent=self.absent),
+            "loss_smoothness": self._smoothness(images, logits),
+            "loss_separation": separation,
+        }
+        unsupervised = losses["loss_smoothness"] + self.contrast_weight * separation
+        return {"loss": losses["loss_supervised"] + self.ramped_weight(progress) * unsupervised, **losses}
+
+    def _smoothness(self, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """How far the adversarial disturbance moves the prediction from the images' logits [B, C, *spatial]."""
+        with frozen_statistics(self.predictor):
+            start = self.probe * unit(torch.rand(images.shape) - 0.5).to(images)
+            start.requires_grad_()
+            (steepest,) = torch.autograd.grad(dice_distance(self.predictor(images + start), logits), start)
+            return dice_distance(self.predictor(images + self.magnitude * unit(steepest)), logits)
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    """Each image of [B, C_in, *spatial] scaled to an L2 norm of 1; zeros stay zeros."""
+    return functional.normalize(x.float().flatten(1)).view_as(x)
+
+
+def dice_distance(logits: torch.Tensor, constant: torch.Tensor, smooth: float = 1e-5) -> torch.Tensor:
+    """Dice loss between the softmaxes p and q of two logits [B, C, *spatial], no gradient to the second, a scalar.
+
+    Per class 1 - (2 sum(p q) + s) / (sum(p^2) + sum(q^2) + s) over the whole batch, averaged over all classes.
+    """
+    p, q = logits.float().softmax(1), constant.detach().float().softmax(1)
+    voxels = [0, *range(2, p.dim())]
+    squares = p.square().sum(voxels) + q.square().sum(voxels)
+    return (1.0 - (2.0 * (p * q).sum(voxels) + smooth) / (squares + smooth)).mean()
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch normalisation in training mode takes the statistics of its batch, as always, but does not remember them."""
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
