@@ -70,10 +70,13 @@ class CoBioNet(SemiSupervised):
 
     def _unlabelled_loss(self, logits: list[torch.Tensor]) -> torch.Tensor:
         """The networks' loss, out of the logits [B_u, C, *spatial] of both."""
+        # By the running statistics: those of predictions alone would shift them to where labels are.
+        self.critics.eval()
         verdicts = []
         for critic, z in zip(self.critics, logits, strict=True):
             constant = {name: p.detach() for name, p in critic.named_parameters()}
             verdicts.append(functional_call(critic, constant, (z.softmax(1),)).float())
+        self.critics.train(self.training)
         losses = []
         for own, other, verdict, judged in zip(logits, logits[::-1], verdicts, verdicts[::-1], strict=True):
             believed = 1.0 + (judged.detach().sigmoid() > self.threshold).float()

@@ -88,3 +88,13 @@ def test_a_critic_learns_to_tell_labels_from_predictions():
         torch.nn.functional.binary_cross_entropy_with_logits(critic(torch.cat([soft, hard])), targets).backward()
         optimizer.step()
     assert (critic(torch.cat([soft, hard])) > 0).eq(targets > 0.5).all()
+
+
+def test_predictions_are_judged_as_they_would_be_among_labels():
+    method = small_method("co_bionet", adversarial_weight=1.0)
+    for critic in method.critics:
+        critic(torch.rand(8, 6, 32, 32).mul(9).softmax(1))  # the statistics of something else than these predictions
+    logits = [torch.randn(2, 6, 32, 32) for _ in range(2)]
+    while_training = method._unlabelled_loss(logits)
+    assert all(critic.training for critic in method.critics)
+    torch.testing.assert_close(while_training, method.eval()._unlabelled_loss(logits))
