@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from .data import TwoStreamLoader
 from .errors import UserError, as_flag
 from .methods.base import Method
-from .networks.encoder_decoder import DIVISOR
+from .networks import miscomputed_in_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +35,6 @@ def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return torch.bfloat16
     return None
-
-
-def miscomputed_in_bfloat16(images: torch.Tensor) -> bool:
-    """Whether torch 2.13 gets the gradients of a network on [B, C, *spatial] wrong on a CPU in bfloat16.
-
-    It reads memory that nobody wrote in the weights' gradient of a 3D convolution whose input has two voxels along its
-    first axis; sizes up to 32 come down to two on their way through the network.
-    """
-    return images.device.type == "cpu" and images.dim() == 5 and images.shape[2] <= 2 * DIVISOR
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):

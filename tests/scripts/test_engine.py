@@ -11,9 +11,10 @@ import torch
 from ignite.engine import Events
 
 from scripts.data import SampleDataset, TwoStreamLoader
-from scripts.engine import Autocast, SemiSupervisedTrainer, autocast_dtype, miscomputed_in_bfloat16
+from scripts.engine import Autocast, SemiSupervisedTrainer, autocast_dtype
 from scripts.errors import UserError
 from scripts.methods.base import Method
+from scripts.networks import miscomputed_in_bfloat16
 from tests.tiny_training import CPU, curves, fingerprint, make_method, make_trainer, phantom_streams
 
 Streams = tuple[SampleDataset, SampleDataset]

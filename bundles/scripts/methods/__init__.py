@@ -19,6 +19,7 @@ from .crest import CReST
 from .cross_pseudo import CPS
 from .dca import DCA
 from .dhc import DHC
+from .magicnet import MagicNet
 from .simis import SimiS
 from .ss_net import SSNet
 from .supervised import Supervised
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
     "ss_net": SSNet,
     "co_bionet": CoBioNet,
     "bcp": BCP,
+    "magicnet": MagicNet,
     "adsh": Adsh,
     "crest": CReST,
     "simis": SimiS,

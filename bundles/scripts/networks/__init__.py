@@ -5,6 +5,8 @@ from .dca import DCANet
 from .deep_supervision import DeepSupervisionNet
 from .ema import moving_average
 from .encoder_decoder import Decoder, Encoder, SegmentationNet
+from .location import LocationHead
+from .precision import miscomputed_in_bfloat16
 from .stitching import stitch
 from .twin import TwinNet
 
@@ -13,9 +15,11 @@ __all__ = [
     "Decoder",
     "DeepSupervisionNet",
     "Encoder",
+    "LocationHead",
     "SegmentationNet",
     "TwinNet",
     "VoxelCritic",
+    "miscomputed_in_bfloat16",
     "moving_average",
     "stitch",
 ]
