@@ -1,6 +1,5 @@
 """MagicNet: cubes that change places between the images, cubes alone, and what they add to the teacher's labels."""
 
-import itertools
 import math
 
 import numpy as np
