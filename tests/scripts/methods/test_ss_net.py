@@ -131,7 +131,8 @@ def test_clean_prediction_and_disturbance_are_constants_for_the_gradient():
     alone = dice_distance(net(images + r).softmax(1), net(images).softmax(1).detach())
     expected = gradient(alone, net)
     assert expected.abs().max() > 1e-4
-    torch.testing.assert_close(gradient(loss, net), expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+    # Of the whole vector: the disturbance in double precision puts single activations on the other side of their kink.
+    assert (gradient(loss, net) - expected).norm() < 5e-3 * expected.norm()
 
 
 def test_no_gradient_is_left_behind_by_the_step_to_the_disturbance():
