@@ -9,10 +9,12 @@ from typing import Any
 from torch import nn
 
 from ..errors import UserError, as_flag, did_you_mean
+from .abd import ABD
 from .adsh import Adsh
 from .basak import Basak
 from .base import Method
 from .bcp import BCP
+from .beta_fft import BetaFFT
 from .cld import CLD
 from .co_bionet import CoBioNet
 from .crest import CReST
@@ -36,6 +38,8 @@ METHODS: dict[str, type[Method]] = {
     "co_bionet": CoBioNet,
     "bcp": BCP,
     "magicnet": MagicNet,
+    "abd": ABD,
+    "beta_fft": BetaFFT,
     "adsh": Adsh,
     "crest": CReST,
     "simis": SimiS,

@@ -6,9 +6,8 @@ import torch
 
 from ..losses import segmentation_loss
 from ..networks import SegmentationNet
+from .copy_paste import component_labels, labelled_regions, mix, pairs, paste_labelled
 from .mean_teacher import MeanTeacher
-from .mixing import paste, random_boxes
-from .pseudo_labels import hard_labels, largest_components
 
 
 class BCP(MeanTeacher):
@@ -53,26 +52,16 @@ class BCP(MeanTeacher):
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         if image_u is None or progress < self.pretraining:
-            boxes = self._boxes(image)
-            logits = self.predictor(paste(image, image.roll(-1, 0), boxes))
-            return {"loss": segmentation_loss(logits, paste(label, label.roll(-1, 0), boxes), absent=self.absent)}
+            mixed, target = paste_labelled(image, label, self.box)
+            return {"loss": segmentation_loss(self.predictor(mixed), target, absent=self.absent)}
         pseudo = self._label(image_u)
-        # All images are used; the ones that are fewer, more than once.
-        pair = torch.arange(max(len(image), len(image_u)), device=image.device)
-        labelled, unlabelled = pair % len(image), pair % len(image_u)
-        region = self._boxes(image_u[unlabelled])
-        region[1::2] = ~region[1::2]
-        logits = self.predictor(paste(image_u[unlabelled], image[labelled], region))
-        losses = {
-            "loss_supervised": segmentation_loss(logits, label[labelled], absent=self.absent, mask=region),
-            "loss_unlabelled": segmentation_loss(logits, pseudo[unlabelled], absent=self.absent, mask=~region),
-        }
+        labelled, unlabelled = pairs(len(image), len(image_u), image.device)
+        region = labelled_regions(image_u[unlabelled], self.box)
+        mixture = mix(image[labelled], label[labelled], image_u[unlabelled], pseudo[unlabelled], region)
+        losses = mixture.losses(self.predictor(mixture.image), self.absent)
         return {"loss": losses["loss_supervised"] + self.ramped_weight(progress) * losses["loss_unlabelled"], **losses}
-
-    def _boxes(self, image: torch.Tensor) -> torch.Tensor:
-        return random_boxes(len(image), list(image.shape[2:]), image.device, self.box, self.box)
 
     @torch.no_grad()
     def _label(self, image_u: torch.Tensor) -> torch.Tensor:
         """The teacher's pseudo-labels [B, *spatial] of [B, C_in, *spatial]."""
-        return largest_components(hard_labels(self.teacher(image_u)), self.num_classes)
+        return component_labels(self.teacher(image_u), self.num_classes)

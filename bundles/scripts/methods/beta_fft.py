@@ -1,0 +1,116 @@
+"""beta-FFT: two views that swap their low frequencies, and mixed unlabelled images."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Beta
+from torch.nn import functional
+
+from ..losses import segmentation_loss
+from ..networks import TwinNet
+from .base import sigmoid_ramp
+from .copy_paste import cross_dice
+from .copy_paste_twins import CopyPasteTwins
+
+CONCENTRATION = 0.1  # both parameters of the Beta distribution: most mixtures are nearly one of the images
+
+
+class BetaFFT(CopyPasteTwins):
+    """Nonlinear interpolation and differentiated training ("beta-FFT: Nonlinear Interpolation and Differentiated
+    Training Strategies for Semi-Supervised Medical Image Segmentation", CVPR 2025).
+
+    L = L_pair + cross_weight * sum over both students i D(s_i(x'_i), argmax of the other student on its own x')
+        + L_seg(s_1(x_l and a strong view of it), y)
+        + mixup_weight * ramp(t) * mean |softmax(s_1(mixup of x_u)) - the same mixup of the teacher's softmax|^2
+
+    with L_pair of `CopyPasteTwins`. x' are the two views after they have swapped their low frequencies. The mixup is
+    lambda of an image and 1 - lambda of the next one, lambda ~ Beta(0.1, 0.1). The ramp is a sigmoid over the part of
+    the training that follows the first one, on labels alone.
+
+    Args:
+        predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, pretraining, box, cross_weight, jitter,
+            cut_out: see `CopyPasteTwins`.
+        low: highest frequency that is swapped, along each axis, as a share of the voxels along it.
+        mixup_weight: of the mixed unlabelled images. Half of the published one, as the other terms are.
+    """
+
+    def __init__(
+        self,
+        predictor: TwinNet,
+        unsup_weight: float = 0.5,
+        ramp: str = "constant",
+        ramp_length: float = 1.0,
+        teacher_decay: float = 0.99,
+        absent: str = "skip",
+        pretraining: float = 0.25,
+        box: float = 2 / 3,
+        cross_weight: float = 1.0,
+        jitter: float = 0.8,
+        cut_out: float = 0.5,
+        low: float = 30 / 256,
+        mixup_weight: float = 0.25,
+    ) -> None:
+        super().__init__(
+            predictor,
+            unsup_weight,
+            ramp,
+            ramp_length,
+            teacher_decay,
+            absent,
+            pretraining,
+            box,
+            cross_weight,
+            jitter,
+            cut_out,
+        )
+        self.low, self.mixup_weight = low, mixup_weight
+
+    def learn_together(
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor, progress: float
+    ) -> dict[str, torch.Tensor]:
+        """See `CopyPasteTwins.learn_together`."""
+        taught = self.ask(image_u)
+        views = self.views(image, label, image_u, taught)
+        swapped = swap_low_frequencies(views[0].image, views[1].image, self.low)
+        losses = self.pair_losses(views, self.logits_of([view.image for view in views]))
+        losses["loss_swapped"] = cross_dice(self.logits_of(swapped), self.absent)
+        both, labels = (torch.cat(pair) for pair in zip((image, label), self.strong(image, label), strict=True))
+        losses["loss_labelled"] = segmentation_loss(self.predictor.first(both), labels, absent=self.absent)
+        losses["loss_mixup"] = self._mixup_loss(image_u, taught.softmax(1))
+        mixup_ramp = sigmoid_ramp(progress - self.pretraining, 1.0 - self.pretraining)
+        loss = (
+            losses["loss_supervised"]
+            + losses["loss_labelled"]
+            + self.ramped_weight(progress) * losses["loss_unlabelled"]
+            + self.cross_weight * (losses["loss_cross"] + losses["loss_swapped"])
+            + self.mixup_weight * mixup_ramp * losses["loss_mixup"]
+        )
+        return {"loss": loss, **losses}
+
+    def _mixup_loss(self, image_u: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+        """Squared distance of the first student on mixed images from the mixed probabilities of the teacher."""
+        share = Beta(CONCENTRATION, CONCENTRATION).sample((len(image_u), *[1] * (image_u.dim() - 1))).to(image_u)
+        mixed, target = (x.roll(-1, 0).lerp(x, share) for x in (image_u, taught))
+        return functional.mse_loss(self.predictor.first(mixed).float().softmax(1), target)
+
+
+def swap_low_frequencies(first: torch.Tensor, second: torch.Tensor, low: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two images per place of the batch [B, C_in, *spatial], each with the low frequencies of the other.
+
+    x1 - low1 + low2, and the reverse: what is below the limit is linear, so that the difference needs one transform.
+    """
+    difference = low_pass(second - first, low)
+    return first + difference, second - difference
+
+
+def low_pass(x: torch.Tensor, low: float) -> torch.Tensor:
+    """[B, C_in, *spatial] without the frequencies above the share `low` of the voxels along any of the axes."""
+    sizes = list(x.shape[2:])
+    axes = list(range(2, x.dim()))
+    spectrum = torch.fft.rfftn(x.float(), dim=axes)
+    for axis, size in zip(axes, sizes, strict=True):
+        # The transform of a real image keeps only the frequencies from 0 on along its last axis.
+        frequencies = torch.fft.rfftfreq(size) if axis == axes[-1] else torch.fft.fftfreq(size)
+        kept = (frequencies.abs() <= low).to(x.device)
+        spectrum = spectrum * kept.view(-1, *[1] * (axes[-1] - axis))
+    return torch.fft.irfftn(spectrum, s=sizes, dim=axes)

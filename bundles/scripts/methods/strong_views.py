@@ -1,0 +1,27 @@
+"""Strongly disturbed views of images, with voxels at the same places."""
+
+from __future__ import annotations
+
+import torch
+
+from .mixing import random_boxes
+
+
+def change_intensities(image: torch.Tensor, strength: float) -> torch.Tensor:
+    """[B, C_in, *spatial] with each image's brightness, then contrast, scaled by factors of up to 1 +- strength.
+
+    Brightness scales intensities, contrast their distance from the image's mean. Drawn from torch's generator on the
+    CPU, which a resume checkpoint restores.
+    """
+    factors = torch.empty(2, len(image), *[1] * (image.dim() - 1)).uniform_(1.0 - strength, 1.0 + strength)
+    brightness, contrast = factors.to(image)
+    image = image * brightness
+    mean = image.mean(list(range(1, image.dim())), keepdim=True)
+    return mean + (image - mean) * contrast
+
+
+def blank_boxes(image: torch.Tensor, label: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, C_in, *spatial] and [B, *spatial] with a random box of 0 and background, in each image with this `rate`."""
+    hit = (torch.rand(len(image)) < rate).view(-1, *[1] * (label.dim() - 1))
+    box = (random_boxes(len(image), list(label.shape[1:])) & hit).to(image.device)
+    return image.masked_fill(box.unsqueeze(1), 0.0), label.masked_fill(box, 0)
