@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from torch.nn import Module
 
 from .engine import SemiSupervisedTrainer
 from .errors import UserError, as_flag, first_line
-from .files import replacing, write_json
+from .files import replacing, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +128,8 @@ class BestModel:
         if engine.state.rank == 0 and engine.state.best_metric_epoch == engine.state.epoch:
             save_atomically(self.network.state_dict(), self.path)
             score = {engine.state.key_metric_name: float(engine.state.best_metric), "epoch": int(engine.state.epoch)}
-            digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-            write_json(self.path.with_suffix(".json"), self.about | {"validation": score, "sha256": digest})
+            about = self.about | {"validation": score, "sha256": sha256(self.path)}
+            write_json(self.path.with_suffix(".json"), about)
 
 
 class ResumeCheckpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError, first_few
-from scripts.files import write_json
+from scripts.files import sha256, write_json
 
 from ..check import examine
 from ..checking.components import variants
@@ -111,7 +110,7 @@ def _about(request: Request, method: str, findings: Findings) -> dict[str, Any]:
         "preset": request.preset,
         "steps": (epochs or 0) * (steps or 0),
     }
-    shared |= {f"content of {key}": _sha256(file) for key, file in files.items() if file.is_file()}
+    shared |= {f"content of {key}": sha256(file) for key, file in files.items() if file.is_file()}
     variant_of = variants(SourceCode(request.bundle)).get(method, {}).get("method")
     labels = list((values.get("labels", dict) or {}).values())
     return {"method": method, "variant_of": variant_of, "labels": labels, "shared": shared, "set": request.overrides}
@@ -200,7 +199,3 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if old.get(key) != new.get(key)
     ]
     return first_few(found, MOST_NAMED)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

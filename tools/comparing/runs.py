@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
@@ -13,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from scripts.files import sha256
 
 from .state import (
     BUSY,
@@ -150,7 +151,7 @@ def _train(folder: Path, command: Callable[[str], int]) -> str | None:
     if error is None:
         if not (folder / MODEL).is_file():
             return f"the training left no {MODEL}"
-        write_state(folder, sha256=_sha256(folder / MODEL))
+        write_state(folder, sha256=sha256(folder / MODEL))
     return error
 
 
@@ -159,7 +160,7 @@ def _score(folder: Path, command: Callable[[str], int], role: str) -> str | None
     state = read_state(folder)
     if role in state:
         return None
-    if _sha256(folder / MODEL) != state["sha256"]:
+    if sha256(folder / MODEL) != state["sha256"]:
         return f"{MODEL}: expected the checkpoint that validation chose, found another; {role} is not scored"
     error = _outcome(folder, command(role))
     if error is None:
@@ -172,11 +173,6 @@ def _outcome(folder: Path, code: int) -> str | None:
         memory = "; the system does so when memory runs out" if code == -signal.SIGKILL else ""
         return f"killed by signal {-code} ({signal.Signals(-code).name}){memory}"
     return None if code == 0 else last_line(folder / LOG) or f"exit code {code}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _codes(state: Mapping[str, Any]) -> list[dict[str, Any]]:
