@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import nn
 from torch.nn import functional
 
 from ..errors import expect_at_least
 from ..losses import segmentation_loss
-from ..networks import SegmentationNet
+from ..networks import SegmentationNet, frozen_statistics
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
 from .class_separation import ClassSeparation
@@ -111,16 +107,3 @@ def dice_distance(logits: torch.Tensor, constant: torch.Tensor, smooth: float = 
     voxels = [0, *range(2, p.dim())]
     squares = p.square().sum(voxels) + q.square().sum(voxels)
     return (1.0 - (2.0 * (p * q).sum(voxels) + smooth) / (squares + smooth)).mean()
-
-
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch normalisation in training mode takes the statistics of its batch, as always, but does not remember them."""
-    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True

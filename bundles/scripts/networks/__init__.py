@@ -6,6 +6,7 @@ from .deep_supervision import DeepSupervisionNet
 from .ema import moving_average
 from .encoder_decoder import Decoder, Encoder, SegmentationNet
 from .location import LocationHead
+from .normalisation import frozen_statistics
 from .precision import miscomputed_in_bfloat16
 from .stitching import stitch
 from .twin import TwinNet
@@ -19,6 +20,7 @@ __all__ = [
     "SegmentationNet",
     "TwinNet",
     "VoxelCritic",
+    "frozen_statistics",
     "miscomputed_in_bfloat16",
     "moving_average",
     "stitch",
