@@ -60,37 +60,42 @@ class CoBioNet(SemiSupervised):
         """See `Method.forward`."""
         images = image if image_u is None else torch.cat([image, image_u])
         logits = [net(images).float() for net in (self.predictor.first, self.predictor.second)]
+        probabilities = [z.softmax(1) for z in logits]
         supervised = [segmentation_loss(z[: len(image)], label, absent=self.absent) for z in logits]
-        losses = {"loss_supervised": torch.stack(supervised).sum(), "loss_critics": self._critics_loss(logits, label)}
+        losses = {
+            "loss_supervised": torch.stack(supervised).sum(),
+            "loss_critics": self._critics_loss(probabilities, label),
+        }
         loss = losses["loss_supervised"] + losses["loss_critics"]
         if image_u is not None:
-            losses["loss_unlabelled"] = self._unlabelled_loss([z[len(image) :] for z in logits])
+            unlabelled = ([x[len(image) :] for x in both] for both in (logits, probabilities))
+            losses["loss_unlabelled"] = self._unlabelled_loss(*unlabelled)
             loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
         return {"loss": loss, **losses}
 
-    def _unlabelled_loss(self, logits: list[torch.Tensor]) -> torch.Tensor:
-        """The networks' loss, out of the logits [B_u, C, *spatial] of both."""
+    def _unlabelled_loss(self, logits: list[torch.Tensor], probabilities: list[torch.Tensor]) -> torch.Tensor:
+        """The networks' loss, out of the logits of both [B_u, C, *spatial] and their softmax."""
         # By the running statistics: those of predictions alone would shift them to where labels are.
         self.critics.eval()
         verdicts = []
-        for critic, z in zip(self.critics, logits, strict=True):
+        for critic, u in zip(self.critics, probabilities, strict=True):
             constant = {name: p.detach() for name, p in critic.named_parameters()}
-            verdicts.append(functional_call(critic, constant, (z.softmax(1),)).float())
+            verdicts.append(functional_call(critic, constant, (u,)).float())
         self.critics.train(self.training)
         losses = []
-        for own, other, verdict, judged in zip(logits, logits[::-1], verdicts, verdicts[::-1], strict=True):
+        for own, other, verdict, judged in zip(logits, probabilities[::-1], verdicts, verdicts[::-1], strict=True):
             believed = 1.0 + (judged.detach().sigmoid() > self.threshold).float()
-            cross = -(other.detach().softmax(1) * own.log_softmax(1)).sum(1)
+            cross = -(other.detach() * own.log_softmax(1)).sum(1)
             losses.append((believed * cross).mean() + self.adversarial_weight * _is(verdict, 1.0))
         return 0.5 * torch.stack(losses).sum()
 
-    def _critics_loss(self, logits: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
-        """The critics' loss, out of the logits [B_l + B_u, C, *spatial] of both and the label [B_l, *spatial]."""
+    def _critics_loss(self, probabilities: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+        """The critics' loss, out of both networks' softmax [B_l + B_u, C, *spatial] and the label [B_l, *spatial]."""
         true = functional.one_hot(label.long(), self.predictor.num_classes + 1).movedim(-1, 1).float()
         losses = []
-        for critic, z in zip(self.critics, logits, strict=True):
+        for critic, u in zip(self.critics, probabilities, strict=True):
             # In one pass, so that the critic's normalisation does not tell labels from predictions.
-            verdict = cast(torch.Tensor, critic(torch.cat([true, z.detach().softmax(1)]))).float()
+            verdict = cast(torch.Tensor, critic(torch.cat([true, u.detach()]))).float()
             losses.append(0.5 * (_is(verdict[: len(label)], 1.0) + _is(verdict[len(label) :], 0.0)))
         return torch.stack(losses).sum()
 

@@ -95,6 +95,7 @@ def test_predictions_are_judged_as_they_would_be_among_labels():
     for critic in method.critics:
         critic(torch.rand(8, 6, 32, 32).mul(9).softmax(1))  # the statistics of something else than these predictions
     logits = [torch.randn(2, 6, 32, 32) for _ in range(2)]
-    while_training = method._unlabelled_loss(logits)
+    probabilities = [z.softmax(1) for z in logits]
+    while_training = method._unlabelled_loss(logits, probabilities)
     assert all(critic.training for critic in method.critics)
-    torch.testing.assert_close(while_training, method.eval()._unlabelled_loss(logits))
+    torch.testing.assert_close(while_training, method.eval()._unlabelled_loss(logits, probabilities))
