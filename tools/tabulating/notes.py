@@ -63,13 +63,13 @@ def _published(
         "distances in voxels: compare the order of the methods rather than the figures"
     ]
     rows = [printed[method.name] for method in methods if method.name in printed]
-    for flag, what, contradictions in (
+    for flag, says, contradictions in (
         (FLAGS[0], "the published average is not that of the published classes", PublishedRow.wrong_averages),
         (FLAGS[1], "the published Jaccard is below what the Dice beside it allows", PublishedRow.impossible_jaccards),
     ):
         shown = {row.method: [text for at, text in contradictions(row).items() if at in places] for row in rows}
         found = [f"{method} ({'; '.join(texts)})" for method, texts in shown.items() if texts]
-        lines += [f"{flag} {what}: {', '.join(found)}"] if found else []
+        lines += [f"{flag} {says}: {', '.join(found)}"] if found else []
     return lines
 
 
