@@ -23,6 +23,9 @@ def dice(p: Array, y: NDArray[np.integer], classes=None, absent="skip", weight=N
         g, q = ((y == c) * mask), p[:, c] * mask
         if absent == "skip" and c > 0 and not g.any():
             continue
+        if absent == "probability" and not g.any():
+            terms.append(weight[c] * (q**2).sum() / mask.sum())
+            continue
         terms.append(weight[c] * (1 - (2 * (q * g).sum() + s) / ((q**2).sum() + (g**2).sum() + s)))
     return np.mean(terms) if terms else 0.0
 

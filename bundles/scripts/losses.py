@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from .errors import expect_one_of
 
-ABSENT_RULES = ("skip", "smooth")
+ABSENT_RULES = ("skip", "smooth", "probability")
 
 
 def soft_dice(
@@ -31,6 +31,8 @@ def soft_dice(
         classes: the channels that count; None takes all, background included.
         absent: what a foreground class without a voxel of `target` in the batch does. "skip" leaves it out: with a tiny
             `smooth` its loss would be near one with almost no gradient. "smooth" keeps it in, as the peers do.
+            "probability" takes the mean of p stop(p) over the voxels in its place, for background, too: the more a voxel
+            is taken for the class, the more it is pushed away (GA, GADice).
         weight: [C], multiplies each class's loss before the mean.
         mask: [B, *spatial], 0 where a voxel is to be ignored.
         smooth: the s above.
@@ -55,6 +57,10 @@ def soft_dice(
     volume = zeros.index_add(0, flat, voxels.flatten())
     squares = p.square().sum([0, *range(2, p.dim())])
     per_class = 1 - (2 * overlap + smooth) / (squares + volume + smooth)
+    if absent == "probability":
+        taken = p[:, volume == 0]
+        pushed = (taken.detach() * taken).sum([0, *range(2, p.dim())]) / voxels.sum().clamp_min(1)
+        per_class = per_class.masked_scatter(volume == 0, pushed)
     if weight is not None:
         per_class = per_class * weight
     counted = torch.full_like(per_class, classes is None, dtype=torch.bool)

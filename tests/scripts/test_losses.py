@@ -61,6 +61,15 @@ def test_smoothed_absent_class_costs_nearly_one():
     assert soft_dice(probabilities, target, classes=[2], absent="smooth").item() == pytest.approx(1, abs=1e-3)
 
 
+def test_absent_class_is_pushed_away_in_proportion_to_its_probability():
+    logits, target = example()
+    probabilities = logits.softmax(1).requires_grad_()
+    soft_dice(probabilities, target, classes=[2], absent="probability").backward()
+    expected = torch.zeros_like(probabilities)
+    expected[:, 2] = probabilities[:, 2].detach() / target.numel()
+    torch.testing.assert_close(probabilities.grad, expected)
+
+
 def test_background_counts_even_where_it_is_absent():
     probabilities, target = torch.full((1, 2, 4, 4), 0.5), torch.ones(1, 4, 4, dtype=torch.long)
     assert soft_dice(probabilities, target, classes=[0]).item() == pytest.approx(1, abs=1e-3)
@@ -99,7 +108,7 @@ def test_gradient_is_finite_for_absent_and_one_voxel_classes(absent, voxels):
     target = torch.zeros(2, 8, 8, dtype=torch.long)
     target.view(-1)[:voxels] = 2
     soft_dice(logits.softmax(1), target, classes=[2], absent=absent).backward(retain_graph=True)
-    assert bool(logits.grad.any()) == (voxels > 0 or absent == "smooth")
+    assert bool(logits.grad.any()) == (voxels > 0 or absent != "skip")
     segmentation_loss(logits, target, absent=absent).backward()
     assert logits.grad.isfinite().all()
 

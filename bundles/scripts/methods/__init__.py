@@ -21,6 +21,7 @@ from .crest import CReST
 from .cross_pseudo import CPS
 from .dca import DCA
 from .dhc import DHC
+from .ga import GA
 from .magicnet import MagicNet
 from .simis import SimiS
 from .ss_net import SSNet
@@ -46,6 +47,7 @@ METHODS: dict[str, type[Method]] = {
     "basak": Basak,
     "cld": CLD,
     "dhc": DHC,
+    "ga": GA,
     "dca": DCA,
 }
 PRESETS = ("cpu", "published")
