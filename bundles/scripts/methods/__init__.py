@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import UserError, as_flag, did_you_mean
+from .a_and_d import AAndD
 from .abd import ABD
 from .adsh import Adsh
 from .basak import Basak
@@ -48,6 +49,7 @@ METHODS: dict[str, type[Method]] = {
     "cld": CLD,
     "dhc": DHC,
     "ga": GA,
+    "a_and_d": AAndD,
     "dca": DCA,
 }
 PRESETS = ("cpu", "published")

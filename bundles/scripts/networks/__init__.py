@@ -3,6 +3,7 @@
 from .critic import VoxelCritic
 from .dca import DCANet
 from .deep_supervision import DeepSupervisionNet
+from .diffusion import LabelDiffusion
 from .ema import moving_average
 from .encoder_decoder import Decoder, Encoder, SegmentationNet
 from .location import LocationHead
@@ -16,6 +17,7 @@ __all__ = [
     "Decoder",
     "DeepSupervisionNet",
     "Encoder",
+    "LabelDiffusion",
     "LocationHead",
     "SegmentationNet",
     "TwinNet",
