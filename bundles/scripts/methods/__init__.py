@@ -25,6 +25,7 @@ from .dhc import DHC
 from .ga import GA
 from .magicnet import MagicNet
 from .simis import SimiS
+from .skcdf import SKCDF
 from .ss_net import SSNet
 from .supervised import Supervised
 from .ua_mt import UAMT
@@ -50,6 +51,7 @@ METHODS: dict[str, type[Method]] = {
     "dhc": DHC,
     "ga": GA,
     "a_and_d": AAndD,
+    "skcdf": SKCDF,
     "dca": DCA,
 }
 PRESETS = ("cpu", "published")

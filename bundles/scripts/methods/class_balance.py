@@ -115,6 +115,12 @@ def reversed_frequency(shares: torch.Tensor, power: float = 1 / 3) -> torch.Tens
     return torch.empty_like(shares).scatter(0, by_size, frequency.sort().values)
 
 
+def rarest_rates(shares: torch.Tensor) -> torch.Tensor:
+    """P_min / P_c, [C] to [C], P_min being that of the rarest class that was seen; 1 for one that was not (SKCDF)."""
+    rarest = shares[shares > 0].min()
+    return rarest / shares.clamp_min(rarest)
+
+
 def keep_rates(need: torch.Tensor, power: float) -> torch.Tensor:
     """(need_c / max need)^power, [C] to [C]: the rate at which a class's voxels are kept, 1 where all need is 0."""
     need = need.clamp_min(0.0) + torch.finfo(need.dtype).tiny

@@ -1,5 +1,6 @@
 """Encoders, decoders and networks for 2D slices and 3D patches."""
 
+from .channel_attention import AttentionNet
 from .critic import VoxelCritic
 from .dca import DCANet
 from .deep_supervision import DeepSupervisionNet
@@ -13,6 +14,7 @@ from .stitching import stitch
 from .twin import TwinNet
 
 __all__ = [
+    "AttentionNet",
     "DCANet",
     "Decoder",
     "DeepSupervisionNet",
