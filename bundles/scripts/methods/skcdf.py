@@ -13,6 +13,7 @@ from ..networks import AttentionNet, Decoder
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
 from .class_balance import keep_at_random, labelled_shares, rarest_rates
+from .copy_paste import pairs
 from .pseudo_labels import hard_labels
 
 
@@ -95,10 +96,10 @@ class SKCDF(SemiSupervised):
         The unlabelled ones are constants, in both stages of the attention.
         """
         x, u = maps[-1], maps_u[-1]
-        pair, pair_u = torch.arange(len(x)) % len(u), torch.arange(len(u)) % len(x)
+        pair, pair_u = pairs(len(x), len(u), x.device)
         for stage in self.predictor.attention:
             # Not under no_grad: autocast would keep the weights that it cast there, cut off from their gradients.
-            x, u = stage(x, u[pair]), stage(u, x[pair_u]).detach()
+            x, u = stage(x, u[pair_u[: len(x)]]), stage(u, x[pair[: len(u)]]).detach()
         return [torch.cat(both) for both in zip([*maps[:-1], x], [*maps_u[:-1], u], strict=True)]
 
     def _loss(self, logits: list[torch.Tensor], targets: list[torch.Tensor], rates: torch.Tensor) -> torch.Tensor:

@@ -34,10 +34,10 @@ def from_windows(windows: torch.Tensor, window: list[int], shape: list[int]) -> 
 
 
 class ChannelAttention(nn.Module):
-    """Every channel of one image looks for channels alike of another, or of itself, and adds what they show.
+    """Every channel of one image looks for channels alike of another, or of itself, and adds what they show (SKCDF).
 
-    x + P softmax(Q K^T / sqrt(V)) V in every head, where Q is made of x, K and V of the context, each normalised over
-    its channels. The rows of Q, K and V are a head's channels, their columns the V voxels of a window.
+    x + P softmax(Q K^T / sqrt(n)) V in every head, where Q is made of x, K and V of the context, each normalised over
+    its channels. The rows of Q, K and V are a head's channels, their columns the n voxels of a window.
 
     Args:
         channels: of the feature maps, a multiple of `heads`.
@@ -78,7 +78,6 @@ class AttentionNet(SegmentationNet):
 
     Args:
         style, spatial_dims, in_channels, num_classes, width, norm, dropout: as for `SegmentationNet`.
-        heads: of the attention.
     """
 
     def __init__(
@@ -90,11 +89,10 @@ class AttentionNet(SegmentationNet):
         width: int = 16,
         norm: str = Norm.BATCH,
         dropout: float | None = None,
-        heads: int = 2,
     ) -> None:
         super().__init__(style, spatial_dims, in_channels, num_classes, width, norm, dropout)
         deepest = level_widths(width)[-1]
-        self.attention = nn.ModuleList(ChannelAttention(deepest, heads, local) for local in (True, False))
+        self.attention = nn.ModuleList(ChannelAttention(deepest, local=local) for local in (True, False))
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """The deepest map [B, 16 n, *spatial] after every image has attended to itself."""

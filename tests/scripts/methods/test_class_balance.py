@@ -15,6 +15,7 @@ from scripts.methods.class_balance import (
     keep_at_random,
     keep_rates,
     log_ratio,
+    rarest_rates,
     reversed_frequency,
 )
 from scripts.networks import TwinNet
@@ -50,6 +51,11 @@ def test_equal_shares_weigh_alike_and_unseen_classes_get_finite_weights(rule):
     weights = rule(torch.tensor([0.9, 0.1, 0.0]))
     assert weights.isfinite().all()
     assert weights[2] == weights.max()
+
+
+def test_rarest_rates_are_one_for_the_rarest_class_and_for_those_that_were_not_seen():
+    assert rarest_rates(SHARES).tolist() == pytest.approx([1 / 64, 1 / 8, 1 / 27, 1.0])
+    assert rarest_rates(torch.tensor([0.8, 0.0, 0.2, 0.0])).tolist() == pytest.approx([0.25, 1.0, 1.0, 1.0])
 
 
 def test_keep_rates_are_one_for_the_neediest_class_and_where_there_is_no_need():

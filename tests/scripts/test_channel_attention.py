@@ -1,0 +1,122 @@
+"""Channel attention equals its formula, window by window, and a network with it takes images of any size."""
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.networks import AttentionNet
+from scripts.networks.channel_attention import ChannelAttention, from_windows, to_windows
+from tests import numpy_losses
+
+CHANNELS = 6
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def attention(heads=2, local=False):
+    """With weights as large as its input, so that the attention is far from even."""
+    module = ChannelAttention(CHANNELS, heads, local)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    return module
+
+
+def maps(*spatial):
+    return torch.randn(2, CHANNELS, *spatial), torch.randn(2, CHANNELS, *spatial)
+
+
+def normalised(module, x):
+    """Each row of [voxels, channels]."""
+    scaled = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    return scaled * weight(module.norm) + module.norm.bias.detach().double().numpy()
+
+
+def weight(layer):
+    return layer.weight.detach().double().numpy()
+
+
+def linear(layer, x):
+    return x @ weight(layer).T + layer.bias.detach().double().numpy()
+
+
+def added(module, x, context):
+    """What is added to one window [C, voxels] of one image, by the formula."""
+    own, other = normalised(module, x.T), normalised(module, context.T)
+    q, kv = linear(module.query, own).T, linear(module.key_value, other).T
+    k, v = kv[:CHANNELS], kv[CHANNELS:]
+    side = CHANNELS // module.heads
+    found = []
+    for h in range(module.heads):
+        rows = slice(h * side, (h + 1) * side)
+        found.append(numpy_losses.softmax(q[rows] @ k[rows].T / np.sqrt(x.shape[1])) @ v[rows])
+    return linear(module.project, np.concatenate(found).T).T
+
+
+def expected(module, x, context, window):
+    """[B, C, *spatial], by a walk over images and windows; the last voxels are repeated to fill a window."""
+    x, context = x.double().numpy(), context.double().numpy()
+    size = x.shape[2:]
+    pad = [(0, 0), (0, 0)] + [(0, -n % w) for n, w in zip(size, window, strict=True)]
+    own, other = np.pad(x, pad, "edge"), np.pad(context, pad, "edge")
+    out = own.copy()
+    for b in range(len(x)):
+        for corner in np.ndindex(*[n // w for n, w in zip(own.shape[2:], window, strict=True)]):
+            box = (b, slice(None), *(slice(i * w, (i + 1) * w) for i, w in zip(corner, window, strict=True)))
+            found = added(module, own[box].reshape(CHANNELS, -1), other[box].reshape(CHANNELS, -1))
+            out[box] += found.reshape(own[box].shape)
+    return out[(..., *(slice(n) for n in size))]
+
+
+@pytest.mark.parametrize("spatial", [(4, 6), (3, 5), (1, 1), (4, 2, 6), (3, 4, 1)])
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_equals_its_formula(spatial, local, heads):
+    module, (x, context) = attention(heads, local), maps(*spatial)
+    window = (2,) * len(spatial) if local else spatial
+    found = module(x, context).detach().numpy()
+    np.testing.assert_allclose(found, expected(module, x, context, window), rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_sees_nothing_of_the_others():
+    module, (x, context) = attention(local=True), maps(4, 4)
+    changed = context.clone()
+    changed[..., :2, 2:] += torch.randn(2, CHANNELS, 2, 2)
+    same = torch.isclose(module(x, context), module(x, changed), atol=1e-6).all(1)
+    assert not same[:, :2, 2:].any()
+    assert same[:, 2:].all()
+    assert same[:, :2, :2].all()
+
+
+@pytest.mark.parametrize("size", [(4, 6), (2, 6, 8)])
+def test_windows_are_undone(size):
+    x = torch.randn(2, 3, *size)
+    window = [2] * len(size)
+    windows = to_windows(x, window)
+    assert windows.shape == (2, x[0, 0].numel() // 2 ** len(size), 2 ** len(size), 3)
+    assert torch.equal(from_windows(windows, window, list(x.shape)), x)
+
+
+@pytest.mark.parametrize(("style", "size"), [("unet", (45, 38)), ("vnet", (32, 17, 16)), ("vnet", (7, 5))])
+def test_network_attends_in_windows_first_and_then_over_the_whole_map(style, size):
+    net = AttentionNet(style, len(size), 1, 3, 4, dropout=0.0)  # in training mode, in which the deepest map counts
+    image = torch.randn(2, 1, *size)
+    padded = torch.nn.functional.pad(image, [n for s in reversed(size) for n in (0, -s % 16)], "replicate")
+    *skips, deepest = net.encoder(padded)
+    assert [stage.multiple for stage in net.attention] == [2, 1]
+    for stage in net.attention:
+        deepest = stage(deepest, deepest)
+    logits = net.decoder([*skips, deepest])[-1][(..., *(slice(n) for n in size))]
+    torch.testing.assert_close(net(image), logits)
+    assert logits.shape == (2, 4, *size)
+
+
+def test_torchscript_equals_the_eager_network_in_3d():
+    net = AttentionNet("vnet", 3, 1, 3, 2)  # in training mode, see above
+    exported = torch.jit.script(net)
+    for size in ((32, 48, 16), (21, 33, 9)):
+        image = torch.randn(1, 1, *size)
+        torch.testing.assert_close(exported(image), net(image))
