@@ -31,8 +31,8 @@ def soft_dice(
         classes: the channels that count; None takes all, background included.
         absent: what a foreground class without a voxel of `target` in the batch does. "skip" leaves it out: with a tiny
             `smooth` its loss would be near one with almost no gradient. "smooth" keeps it in, as the peers do.
-            "probability" takes the mean of p stop(p) over the voxels in its place, for background, too: the more a voxel
-            is taken for the class, the more it is pushed away (GA, GADice).
+            "probability" takes the mean of p stop(p) over the voxels in its place, for background, too: the more a
+            voxel is taken for the class, the more it is pushed away (GA, GADice).
         weight: [C], multiplies each class's loss before the mean.
         mask: [B, *spatial], 0 where a voxel is to be ignored.
         smooth: the s above.

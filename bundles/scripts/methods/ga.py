@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 import torch
-from monai.networks.layers.factories import Norm
 
 from ..losses import voxel_cross_entropy
 from ..networks import SegmentationNet
@@ -26,9 +24,6 @@ class GA(MagicNet):
         hardest: share of the labelled voxels that GACE keeps.
         balance: of GACE, between equal classes (0) and equal voxels (1).
     """
-
-    published: ClassVar[dict[str, Any]] = {"grid": 3}
-    published_network: ClassVar[dict[str, Any]] = {"norm": Norm.INSTANCE}
 
     def __init__(
         self,

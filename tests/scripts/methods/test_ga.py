@@ -21,7 +21,8 @@ def example():
     """Logits [2, 4, 6, 5], as a tensor and their probabilities, and labels in which class 2 is absent, 3 rare."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(2, 4, 6, 5)) * 2
-    return torch.tensor(logits), numpy_losses.softmax(logits), rng.choice([0, 1, 3], p=[0.7, 0.25, 0.05], size=(2, 6, 5))
+    label = rng.choice([0, 1, 3], p=[0.7, 0.25, 0.05], size=(2, 6, 5))
+    return torch.tensor(logits), numpy_losses.softmax(logits), label
 
 
 @pytest.mark.parametrize("hardest", [1.0, 0.5, 0.1])
@@ -67,4 +68,3 @@ def test_pseudo_loss_is_the_same_dice_without_cross_entropy():
     expected = numpy_losses.dice(numpy_losses.softmax(logits), y, absent="probability")
     found = small_method("ga").pseudo_loss(torch.tensor(logits), torch.from_numpy(y))
     assert found.item() == pytest.approx(expected, rel=1e-5)
-
