@@ -7,16 +7,23 @@ from pathlib import Path
 
 from scripts.files import replacing
 
-from .tabulating.formats import FORMATS
+from .tabulating.formats import FORMATS, run_list
 from .tabulating.layout import lay_out
 from .tabulating.published import read_published
 from .tabulating.results import ROLES, collect
+
+RUNS = "runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("folder", metavar="DIR", type=Path, help="the --output of `python -m tools compare`")
-    parser.add_argument("--format", choices=tuple(FORMATS), default="markdown", help="(default: %(default)s)")
+    parser.add_argument(
+        "--format",
+        choices=(*FORMATS, RUNS),
+        default="markdown",
+        help="runs: a CSV file with a line per run and class, not a table (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, help="file to write; without it the table is printed")
     parser.add_argument("--on", choices=ROLES, help="which set (default: test if every run was scored on it)")
     parser.add_argument(
@@ -35,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
         UserError: no scores, or scores of runs that were not made alike.
     """
     results = collect(args.folder, args.on, args.scores)
-    text = FORMATS[args.format](lay_out(results, read_published(), args.scores))
+    if args.format == RUNS:
+        text = run_list(results)
+    else:
+        text = FORMATS[args.format](lay_out(results, read_published(), args.scores))
     if args.output is None:
         print(text, end="")
         return 0

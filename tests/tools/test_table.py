@@ -188,3 +188,25 @@ def test_mistakes_are_one_line(output: Path, table: Table) -> None:
     assert seeds in told()
     (output / "cps" / "seed0" / "run.json").write_text("{")
     assert f"{output / 'cps' / 'seed0' / 'run.json'}: expected" in told()
+
+
+def test_the_list_of_runs_has_every_run_and_class_with_what_it_was_made_by(output: Path, table: Table) -> None:
+    for seed, dice in enumerate([(0.9, 0.6, 0.3), (0.5, 0.6, 0.1)]):
+        state = {
+            "seconds": 12.5,
+            "sha256": f"hash{seed}",
+            "code": [{"commit": "0123456789abcdef", "dirty": bool(seed)}],
+        }
+        leave_run(output, "cps", seed, dice, state=state)
+    leave_run(output, "dca", 0, None, state={"state": "failed"})
+    rows = [*csv.DictReader(io.StringIO(table("--format", "runs")))]
+    assert [(row["method"], row["seed"], row["class"], row["dice"]) for row in rows] == [
+        ("cps", seed, region, dice)
+        for seed, figures in (("0", "0.9 0.6 0.3 0.6"), ("1", "0.5 0.6 0.1 0.4"))
+        for region, dice in zip(("1", "2", "3", "average"), (f"{float(d):.6f}" for d in figures.split()), strict=True)
+    ]
+    assert [(row["sha256"], row["commits"], row["seconds"]) for row in rows[::4]] == [
+        ("hash0", "0123456789", "12.5"),
+        ("hash1", "0123456789+", "12.5"),
+    ]
+    assert rows[0]["cases"] == "2"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scripts.score_tables import STD
 
 from ..comparing.request import FULLY_SUPERVISED
 from .layout import DECIMALS, Cell, Column, Line, Table
 from .notes import FLAGS
+from .results import Results
 
 SUPERSCRIPTS = "⁰¹²³"
 MARKS = (r"%s", r"\textbf{%s}", r"\underline{%s}", r"\textit{%s}")  # by rank
@@ -67,7 +71,6 @@ def latex(table: Table) -> str:
 
 def comma_separated(table: Table) -> str:
     """A line per method: figures with their deviations, ranks, published figures, and the settings they belong to."""
-    text = io.StringIO()
     rows = [
         {"group": group, "name": line.name, "method": line.title, "seeds": " ".join(map(str, line.seeds))}
         | {key: value for column in table.columns for key, value in _fields(column, line, table.compared).items()}
@@ -75,10 +78,20 @@ def comma_separated(table: Table) -> str:
         for group, members in table.groups.items()
         for line in members
     ]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return _csv(rows)
+
+
+def run_list(results: Results) -> str:
+    """A line per run and class, as CSV: means over the cases, and the run's time, commits and model.pt."""
+    rows = []
+    for run in results.runs:
+        commits = " ".join(code["commit"][:10] + "+" * code["dirty"] for code in run.state.get("code", []))
+        about = {"seconds": run.state.get("seconds", ""), "commits": commits, "sha256": run.state.get("sha256", "")}
+        for row in run.rows:
+            scores = {key: value for key, value in row.items() if not key.endswith(STD) and key != "seeds"}
+            scores |= {key: f"{value:.6f}" for key, value in scores.items() if isinstance(value, float)}
+            rows.append({"method": run.method, "seed": run.seed} | scores | about)
+    return _csv(rows)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": comma_separated}
@@ -115,6 +128,14 @@ def _fields(column: Column, line: Line, compared: bool) -> dict[str, str]:
         fields |= {f"{name} published": published["value"], f"{name} published std": published["std"]}
         fields[f"{name} contradiction"] = " ".join(FLAG_WORDS[flag] for flag in cell.flags)
     return fields
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _number(value: float) -> str:

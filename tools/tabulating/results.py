@@ -34,6 +34,21 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A single run.
+
+    method, seed: what it trained.
+    rows: of `over_seeds` with this run alone.
+    state: its state.json.
+    """
+
+    method: str
+    seed: int
+    rows: list[Row]
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Results:
     """What a table is made of.
 
@@ -41,6 +56,7 @@ class Results:
     labels: names of the classes.
     role: "validation" or "test".
     methods: in no particular order.
+    runs: those that were scored, by method and seed.
     tested: runs that have been scored on the test set.
     missing: runs without these scores, and why.
     commits: of the code that worked on the runs.
@@ -50,6 +66,7 @@ class Results:
     labels: list[str]
     role: str
     methods: list[Measured]
+    runs: list[Scored]
     tested: int
     missing: list[str]
     commits: list[str]
@@ -86,10 +103,13 @@ def collect(folder: Path, role: str | None, kind: str) -> Results:
         _measured([run for run in scored[role] if runs[run]["method"] == name], runs, scores)
         for name in dict.fromkeys(runs[run]["method"] for run in scored[role])
     ]
+    single = [Scored(runs[r]["method"], runs[r]["seed"], _means({str(r): scores[r]}), states[r]) for r in scored[role]]
+    single.sort(key=lambda run: (run.method, run.seed))
     missing = [_why(runs[run], states[run]) for run in runs if run not in scored[role]]
     codes = [code for run in scored[role] for code in states[run].get("code", [])]
     commits = dict.fromkeys(code["commit"][:10] + (" with changes" if code["dirty"] else "") for code in codes)
-    return Results(settings, runs[scored[role][0]]["labels"], role, methods, len(scored["test"]), missing, [*commits])
+    labels = runs[scored[role][0]]["labels"]
+    return Results(settings, labels, role, methods, single, len(scored["test"]), missing, [*commits])
 
 
 def _read(path: Path) -> list[Row]:
@@ -103,10 +123,14 @@ def _measured(
     folders: Sequence[Path], runs: Mapping[Path, Mapping[str, Any]], scores: Mapping[Path, list[Row]]
 ) -> Measured:
     about = runs[folders[0]]
-    rows = over_seeds({str(run): scores[run] for run in folders})
-    rows = [row for row in rows if row.get("modality", ALL) == ALL]
+    rows = _means({str(run): scores[run] for run in folders})
     seeds = sorted(runs[run]["seed"] for run in folders)
     return Measured(about["method"], about["variant_of"], seeds, rows, about["set"])
+
+
+def _means(runs: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Means over the cases of all modalities and over the runs."""
+    return [row for row in over_seeds(runs) if row.get("modality", ALL) == ALL]
 
 
 def _why(run: Mapping[str, Any], state: Mapping[str, Any]) -> str:
