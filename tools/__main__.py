@@ -21,6 +21,7 @@ VERBS = {
     "seeds": "mean and standard deviation of the scores of several runs",
     "compare": "train several methods alike, resumably, and score their checkpoints",
     "table": "what `compare` measured, in the layout of the published tables and beside them",
+    "package": "a bundle with its code and model as a folder and a zip, for MONAI's loaders and applications",
 }
 
 

@@ -117,6 +117,26 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
     return result
 
 
+class Split(dict[str, list[dict[str, Any]]]):
+    """What `load_split` returns, read when a role is first asked for.
+
+    An application that brings cases of its own (MONAI Label replaces the data of the labelled and of the validation
+    set) asks for none, and needs no datalist.
+    """
+
+    def __init__(self, datalist: str | Path, split: str | Path, percent: float) -> None:
+        super().__init__()
+        self._source = (datalist, split, percent)
+
+    def __missing__(self, role: str) -> list[dict[str, Any]]:
+        self.update(load_split(*self._source))
+        return self[role]
+
+    def unlabelled_beside(self, labelled: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The unlabelled cases of this split if these are its labelled ones; none beside cases from elsewhere."""
+        return self["unlabelled"] if labelled == self.get("labelled") else []
+
+
 def _labelled_patients(
     train: Sequence[str], published: Mapping[str, Sequence[str]], percent: float, split: str | Path
 ) -> list[str]:

@@ -64,8 +64,8 @@ def check_files(values: Values, findings: Findings) -> None:
 
 
 def read_cases(values: Values, findings: Findings) -> Cases | None:
-    """The cases of the config's `load_split`, or None if there is none, or its files cannot be used."""
-    split_id = next((i for i, c in values.config.components() if c["_target_"] == "scripts.datalists.load_split"), None)
+    """The cases of the config's `Split`, or None if there is none, or its files cannot be used."""
+    split_id = next((i for i, c in values.config.components() if c["_target_"] == "scripts.datalists.Split"), None)
     if split_id is None:
         return None
     datalist_file, split_file = (values.get(f"{split_id}{SEPARATOR}{key}", str) for key in ("datalist", "split"))

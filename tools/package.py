@@ -1,0 +1,175 @@
+"""`python -m tools package`: a self-contained bundle as a folder and a zip that MONAI's own loaders accept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.datalists import read_json
+from scripts.errors import UserError
+from scripts.files import sha256
+
+BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+SUMS = "SHA256SUMS"
+# What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with git or
+# without. `demo.json` and `.gitkeep` serve the checkout alone.
+CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train")
+REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
+FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("names", nargs="+", metavar="NAME", help='bundles such as dca_acdc, or "all"')
+    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder to write to (default: %(default)s)")
+    parser.add_argument(
+        "--models", type=Path, help="folder of model.pt, or of a run that holds it (default: the bundle's own models/)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Package each bundle and print what is in it.
+
+    Raises:
+        UserError: an unknown bundle, a model that does not fit it, or a target that is not a package to replace.
+    """
+    known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json"))
+    names = known if args.names == ["all"] else list(dict.fromkeys(args.names))
+    for name in names:
+        if name not in known:
+            raise UserError(f"NAME: expected one of {', '.join(known)} or all, found {name!r}")
+    if args.models is not None and len(names) > 1:
+        raise UserError(f"--models: expected one bundle beside it, found {len(names)}; package them one by one")
+    for name in names:
+        print(package(BUNDLES / name, args.output, args.models), flush=True)
+    return 0
+
+
+def package(bundle: Path, output: Path, models: Path | None = None) -> str:
+    """Write OUTPUT/NAME and OUTPUT/NAME_vVERSION.zip, the names that MONAI's `load` and its model zoo use.
+
+    The same input gives the same bytes. Both appear whole, or nothing changes.
+
+    Args:
+        bundle: its folder in the checkout.
+        output: folder for both.
+        models: folder of model.pt, or of a run with models/model.pt; None takes the bundle's own, if there is one.
+
+    Returns:
+        Lines that say what was written.
+
+    Raises:
+        UserError: see `run`.
+    """
+    version = str(read_json(bundle / "configs" / "metadata.json", "bundle's description")["version"])
+    folder, archive = output / bundle.name, output / f"{bundle.name}_v{version}.zip"
+    _expect_replaceable(folder, archive)
+    source = _models_folder(bundle, models)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=f".{bundle.name}-") as scratch:
+        staged, zipped = Path(scratch) / bundle.name, Path(scratch) / archive.name
+        _copy_bundle(bundle, staged)
+        if source is None:
+            model = f"no model: {bundle / 'models'} has none; train one first, or name its folder with --models"
+        else:
+            from .packaging import add_model  # here, since it imports MONAI
+
+            model = add_model(source, staged)
+        _expect_no_machine_paths(staged, bundle)
+        files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
+        sums = "".join(f"{sha256(staged / file)}  {file}\n" for file in files)
+        (staged / SUMS).write_text(sums, encoding="utf-8")
+        _zip(staged, zipped)
+        size = zipped.stat().st_size
+        if folder.exists():
+            folder.rename(Path(scratch) / "replaced")
+        staged.rename(folder)
+        zipped.replace(archive)
+    return f"{bundle.name} {version}: {len(files)} files, {size / 1e6:.1f} MB\n  {folder}\n  {archive}\n  {model}"
+
+
+def _expect_replaceable(folder: Path, archive: Path) -> None:
+    """A package may be replaced as long as nobody has worked in it: a model trained in there exists nowhere else."""
+    if folder.exists() and (changed := _changed(folder)):
+        raise UserError(
+            f"{folder}: expected no such folder, or an unchanged package to replace, found {len(changed)} new, changed "
+            f"or missing files (first: {changed[0]}); move them or choose another --output"
+        )
+    if archive.exists():
+        names = zipfile.ZipFile(archive).namelist() if zipfile.is_zipfile(archive) else []
+        if f"{folder.name}/{SUMS}" not in names:
+            raise UserError(f"{archive}: expected no such file, or an earlier package, found another; move it")
+
+
+def _changed(folder: Path) -> list[str]:
+    """What differs from the folder's list of hashes, caches of Python apart; the list itself if it is missing."""
+    if not (folder / SUMS).is_file():
+        return [SUMS]
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    listed = {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+    there = {file for file in there if "__pycache__" not in file} - {SUMS}
+    differing = {file for file in there & listed.keys() if sha256(folder / file) != listed[file]}
+    return sorted((there ^ listed.keys()) | differing)
+
+
+def _models_folder(bundle: Path, models: Path | None) -> Path | None:
+    if models is None:
+        return bundle / "models" if (bundle / "models" / "model.pt").is_file() else None
+    for folder in (models, models / "models"):
+        if (folder / "model.pt").is_file():
+            return folder
+    raise UserError(f"--models: expected a folder with model.pt or models/model.pt, found neither in {models}")
+
+
+def _copy_bundle(bundle: Path, staged: Path) -> None:
+    """Copy what belongs to a bundle; a link becomes what it points to."""
+    files = [bundle / name for name in REQUIRED]
+    for pattern in FURTHER:
+        top, rest = pattern.split("/", 1)  # `**` does not enter a link, so start behind it
+        files += (bundle / top).glob(rest)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: expected this file of every bundle, found none; restore it")
+        target = staged / file.relative_to(bundle)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+
+
+def _expect_no_machine_paths(staged: Path, bundle: Path) -> None:
+    for file in sorted(staged.rglob("*.json")):
+        for text in _strings(json.loads(file.read_text(encoding="utf-8"))):
+            if Path(text).is_absolute():
+                raise UserError(
+                    f"{bundle / file.relative_to(staged)}: expected no path of this machine, found {text!r}; "
+                    "make it relative to @bundle_root, or set it on the command line instead"
+                )
+
+
+def _strings(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping | list):
+        for value in content.values() if isinstance(content, Mapping) else content:
+            yield from _strings(value)
+
+
+def _zip(staged: Path, target: Path) -> None:
+    """Everything below one top folder, stored in a fixed order with a fixed time, so that equal input gives equal bytes.
+
+    Not compressed: libraries that compress differ, and weights hardly shrink.
+    """
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(staged.rglob("*")):
+            if path.is_file():
+                entry = zipfile.ZipInfo(f"{staged.name}/{path.relative_to(staged).as_posix()}", (1980, 1, 1, 0, 0, 0))
+                entry.external_attr = 0o644 << 16
+                entry.create_system = 3  # Unix, wherever it is made
+                with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as sink:
+                    shutil.copyfileobj(source, sink)

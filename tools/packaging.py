@@ -1,0 +1,111 @@
+"""The model of a packaged bundle: its weights, what is said of them, and configs that load them without options."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from scripts.checkpoints import load_predictor, load_tensors
+from scripts.datalists import read_json
+from scripts.errors import UserError, first_line
+from scripts.files import sha256, write_json
+
+
+def add_model(source: Path, staged: Path) -> str:
+    """Add model.pt and, where they are, model.json and model.ts to a bundle; its configs then fit the model.
+
+    Args:
+        source: folder of the models.
+        staged: the bundle, which holds everything else.
+
+    Returns:
+        A line that says which model it is.
+
+    Raises:
+        UserError: files that do not belong together, or weights that the bundle's network cannot load.
+    """
+    weights, description, script = (source / f"model.{suffix}" for suffix in ("pt", "json", "ts"))
+    target = staged / "models"
+    target.mkdir()
+    (target / "model.pt").write_bytes(weights.read_bytes())
+    about = read_json(description, "description of a model") if description.is_file() else {}
+    if about:
+        if about.get("sha256") != sha256(weights):
+            raise UserError(
+                f"{description}: expected the description of {weights.name}, found that of another file (its sha256 "
+                "differs); keep the two files of one training together"
+            )
+        write_json(target / "model.json", _without_folders(about))
+        for name in ("train", "inference"):
+            _set_defaults(staged / "configs" / f"{name}.json", _trained_with(about))
+    network = _read_config(staged / "configs" / "inference.json").get_parsed_content("network_def")
+    load_predictor(network, weights)
+    if script.is_file():
+        _add_script(script, staged)
+    if not about:
+        return f"model {weights}, without a model.json that says how it was trained: the configs keep their defaults"
+    return f"model {weights}: method {about['method']}, preset {about['preset']}"
+
+
+def _trained_with(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of inference.json with the values that the model was trained with."""
+    earlier = {"method": about["method"], "preset": about["preset"], "network_options": about["network"]}
+    trained: dict[str, Any] = about.get("inference", earlier)
+    return trained
+
+
+def _without_folders(value: Any) -> Any:
+    """The same content with the names of files for absolute paths, which say nothing on another machine."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _read_config(path: Path) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(path)
+    return parser
+
+
+def _set_defaults(path: Path, trained: Mapping[str, Any]) -> None:
+    """Let a config give each key the value that the model was trained with; one that does anyway stays as it is."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    changed = False
+    for key, value in trained.items():
+        parser = ConfigParser(dict(config))
+        if parser.get_parsed_content(key) != value:
+            config[key] = value
+            changed = True
+    if changed:
+        write_json(path, config)
+
+
+def _add_script(script: Path, staged: Path) -> None:
+    """Add model.ts, if it is the export of this model with these configs: applications run it without the rest."""
+    files = {"inference.json": ""}
+    try:
+        exported = torch.jit.load(script, "cpu", _extra_files=files).state_dict()
+    except RuntimeError as error:
+        raise UserError(f"{script}: expected a TorchScript module, found: {first_line(error)}; export it again") from None
+    weights = load_tensors(staged / "models" / "model.pt")
+    same = exported.keys() == weights.keys() and all(torch.equal(exported[key], weights[key]) for key in weights)
+    config = (staged / "configs" / "inference.json").read_text(encoding="utf-8")
+    if not same or not files["inference.json"] or json.loads(files["inference.json"]) != json.loads(config):
+        found = "other settings in its inference.json" if same else "other weights"
+        raise UserError(
+            f"{script}: expected an export of model.pt with the settings it was trained with, found {found}; remove it, "
+            "package without it, and export it from the package"
+        )
+    # torch keeps beside the code where each line came from: paths of the machine that exported it. Nothing needs them.
+    with zipfile.ZipFile(script) as old, zipfile.ZipFile(staged / "models" / "model.ts", "w") as new:
+        for entry in old.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry))
