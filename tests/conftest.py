@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bundle_runner import BundleRunner
 from tools.phantom import make_phantom
+
+if TYPE_CHECKING:
+    from tests.packages import Package
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +49,17 @@ def synapse_run(
     folder = tmp_path_factory.mktemp("synapse")
     options = [*commands.places(abdomen_phantom, folder), *commands.TINY_3D, *commands.STEPS_3D]
     return folder, runner.run([*commands.TRAIN, *options], commands.SYNAPSE).check().out
+
+
+@pytest.fixture(scope="session")
+def packages(
+    runner: BundleRunner,
+    heart_phantom: Path,
+    abdomen_phantom: Path,
+    synapse_run: tuple[Path, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Package]:
+    """Packages of all bundles, by name."""
+    from tests.packages import make_packages  # here, since it imports MONAI
+
+    return make_packages(runner, heart_phantom, abdomen_phantom, synapse_run[0], tmp_path_factory.mktemp("packages"))
