@@ -71,7 +71,7 @@ def test_validation_and_inference_scale_each_modality_alike(mr_scaling: str, mod
 def test_the_abdominal_bundles_train_alike_but_for_their_data() -> None:
     first, second = (config(Path("bundles") / name, "train") for name in ("dca_synapse", "dca_amos"))
     assert {key for key in first | second if first.get(key) != second.get(key)} == {
-        *("split_file", "percent", "num_classes", "labels", "mr_scaling", "train", "validate")
+        *("split_file", "percent", "num_classes", "labels", "mr_scaling", "about", "train", "validate")
     }
     for part in ("train", "validate"):
         different = {key for key in first[part] if first[part][key] != second[part][key]}

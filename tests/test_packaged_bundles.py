@@ -18,7 +18,7 @@ import torch
 from scripts.checkpoints import load_tensors
 from scripts.files import sha256
 from tests.bundle_commands import INFER, places
-from tests.bundle_runner import BundleRunner, Result
+from tests.bundle_runner import BundleRunner
 from tests.packages import Package, read_array, run_label_app
 from tools.__main__ import main
 
@@ -38,13 +38,16 @@ def config(package: Package, name: str) -> list[str]:
     return ["--config_file", str(package.folder / "configs" / f"{name}.json"), "--bundle_root", str(package.folder)]
 
 
-def export(runner: BundleRunner, package: Package, folder: Path, name: str = "model.ts") -> Result:
-    """MONAI's TorchScript export of the package, from another folder."""
-    weights = ["--ckpt_file", str(package.folder / "models" / "model.pt")]
-    meta = ["--meta_file", str(package.folder / "configs" / "metadata.json")]
-    files = ["--filepath", str(folder / name), *weights, *meta, *config(package, "inference")]
-    # The export resolves the network before anything puts the bundle on the path: it has to start there.
-    return runner.run(["ckpt_export", "network_def", *files], package.folder).check()
+@pytest.fixture(scope="module")
+def exported(runner: BundleRunner, packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models of dca_acdc with model.ts, made from its package by MONAI's own command."""
+    package = packages["dca_acdc"]
+    models = shutil.copytree(package.models, tmp_path_factory.mktemp("exported") / "models")
+    # The command resolves the network before anything puts the bundle on the path: it has to start in the package.
+    files = ["--filepath", str(models / "model.ts"), "--ckpt_file", "models/model.pt"]
+    files += ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
+    runner.run(["ckpt_export", "network_def", *files], package.folder).check()
+    return models
 
 
 @pytest.fixture(scope="module")
@@ -116,41 +119,32 @@ def test_monai_loads_the_network_of_a_package(packages: dict[str, Package]) -> N
         device="cpu",
         args_file={"bundle_root": str(package.folder)},
     )
-    assert type(network).__name__ == "EncoderDecoder"  # that of labels alone, not the config's default
+    assert type(network).__name__ == "SegmentationNet"  # that of labels alone, not the config's default
     state = load_tensors(package.models / "model.pt")
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
 def test_an_export_travels_in_the_package_without_the_paths_of_the_machine(
-    runner: BundleRunner, packages: dict[str, Package], tmp_path: Path
+    exported: Path, packages: dict[str, Package], tmp_path: Path
 ) -> None:
     package = packages["dca_acdc"]
-    models = shutil.copytree(package.models, tmp_path / "models")
-    export(runner, package, models)
-    assert holds_machine_paths(models / "model.ts")
-    assert main(["package", package.name, "--models", str(models), "--output", str(tmp_path / "dist")]) == 0
+    assert holds_machine_paths(exported / "model.ts")
+    assert main(["package", package.name, "--models", str(exported), "--output", str(tmp_path / "dist")]) == 0
     packed = tmp_path / "dist" / package.name / "models" / "model.ts"
     assert not holds_machine_paths(packed)
     script = torch.jit.load(packed)
     weights = load_tensors(package.models / "model.pt")
     assert all(torch.equal(script.state_dict()[key], value) for key, value in weights.items())
-    assert json.loads((package.folder / "configs" / "inference.json").read_text())["method"] == "supervised"
     image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(script.eval()(image), torch.jit.load(models / "model.ts").eval()(image))
+        assert torch.equal(script.eval()(image), torch.jit.load(exported / "model.ts").eval()(image))
 
 
 @pytest.mark.parametrize("what", ["other weights", "other settings"])
 def test_an_export_of_another_model_is_refused(
-    runner: BundleRunner,
-    packages: dict[str, Package],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    what: str,
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    package = packages["dca_acdc"]
-    models = shutil.copytree(package.models, tmp_path / "models")
-    export(runner, package, models)
+    models = shutil.copytree(exported, tmp_path / "models")
     about = json.loads((models / "model.json").read_text())
     if what == "other weights":
         weights = load_tensors(models / "model.pt")
@@ -159,7 +153,6 @@ def test_an_export_of_another_model_is_refused(
     else:
         about["inference"]["image_size"] = [48, 48]
     (models / "model.json").write_text(json.dumps(about))
-    capsys.readouterr()
-    assert main(["package", package.name, "--models", str(models), "--output", str(tmp_path / "dist")]) == 2
+    assert main(["package", "dca_acdc", "--models", str(models), "--output", str(tmp_path / "dist")]) == 2
     assert what in capsys.readouterr().err
     assert list((tmp_path / "dist").iterdir()) == []

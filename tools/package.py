@@ -17,8 +17,8 @@ from scripts.files import sha256
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 SUMS = "SHA256SUMS"
-# What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with git or
-# without. `demo.json` and `.gitkeep` serve the checkout alone.
+# What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
+# without git. `demo.json` and `.gitkeep` serve the checkout alone.
 CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train")
 REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
 FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
@@ -161,7 +161,7 @@ def _strings(content: Any) -> Iterator[str]:
 
 
 def _zip(staged: Path, target: Path) -> None:
-    """Everything below one top folder, stored in a fixed order with a fixed time, so that equal input gives equal bytes.
+    """Everything below one top folder, in a fixed order with a fixed time, so that equal input gives equal bytes.
 
     Not compressed: libraries that compress differ, and weights hardly shrink.
     """

@@ -94,15 +94,17 @@ def _add_script(script: Path, staged: Path) -> None:
     try:
         exported = torch.jit.load(script, "cpu", _extra_files=files).state_dict()
     except RuntimeError as error:
-        raise UserError(f"{script}: expected a TorchScript module, found: {first_line(error)}; export it again") from None
+        raise UserError(
+            f"{script}: expected a TorchScript module, found: {first_line(error)}; export it again"
+        ) from None
     weights = load_tensors(staged / "models" / "model.pt")
     same = exported.keys() == weights.keys() and all(torch.equal(exported[key], weights[key]) for key in weights)
     config = (staged / "configs" / "inference.json").read_text(encoding="utf-8")
     if not same or not files["inference.json"] or json.loads(files["inference.json"]) != json.loads(config):
         found = "other settings in its inference.json" if same else "other weights"
         raise UserError(
-            f"{script}: expected an export of model.pt with the settings it was trained with, found {found}; remove it, "
-            "package without it, and export it from the package"
+            f"{script}: expected an export of model.pt with the settings it was trained with, found {found}; "
+            "remove it, package without it, and export it from the package"
         )
     # torch keeps beside the code where each line came from: paths of the machine that exported it. Nothing needs them.
     with zipfile.ZipFile(script) as old, zipfile.ZipFile(staged / "models" / "model.ts", "w") as new:

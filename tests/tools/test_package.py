@@ -132,7 +132,9 @@ def test_the_configs_fit_the_model_and_what_fits_already_stays(
     assert code == 0
     assert "method supervised, preset published" in printed
     for name in ("train", "inference"):
-        before, after = (json.loads((f / "configs" / f"{name}.json").read_text()) for f in (bundle, output / "dca_acdc"))
+        before, after = (
+            json.loads((f / "configs" / f"{name}.json").read_text()) for f in (bundle, output / "dca_acdc")
+        )
         changed = {"method": "supervised", "preset": "published", "width": 4, "interpolation": "trilinear"}
         assert after == before | changed  # the preset says 256 x 256 already
 
