@@ -1,7 +1,7 @@
 """What MONAI Label 0.8.5 does with bundles, in its order and in one process, but without MONAI Label.
 
-`python label_app.py JOBS`: a JSON list of {"bundle", "image", "output", "chosen"}, which are inferred on, or of {"bundle",
-"labelled", "validation", "settings"}, which are trained. Nothing of this project is importable but through the bundles.
+`python label_app.py JOBS`, a JSON list: {"bundle", "image", "output", "chosen"} is inferred on, {"bundle", "labelled",
+"validation", "settings"} is trained. Nothing of this project is importable but through the bundles.
 """
 
 from __future__ import annotations

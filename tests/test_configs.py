@@ -43,6 +43,16 @@ def test_presets_give_training_and_inference_the_same_images(bundle: Path) -> No
         assert settings == {key: train[name][key] for key in settings}, name
 
 
+def test_a_model_is_recorded_with_all_that_inference_needs_to_know_of_its_training(bundle: Path) -> None:
+    train, infer = config(bundle, "train"), config(bundle, "inference")
+    recorded = train["about"]["inference"]
+    assert recorded.keys() <= train.keys() & infer.keys()
+    # How windows overlap and merge is free to choose for any model.
+    of_the_preset = infer["presets"]["cpu"].keys() - {"overlap", "merge"}
+    assert recorded.keys() >= of_the_preset | {"method", "preset", "network_options", "prediction", "width"}
+    assert all(value in (f"@{key}", f"@network_def::{key}") for key, value in recorded.items())
+
+
 def test_validation_and_inference_prepare_images_alike_but_for_the_loader(bundle: Path) -> None:
     text = json.dumps(config(bundle, "inference")["preprocessing"]["transforms"][1:]).replace("@image_key", "image")
     steps = [json.loads(text), config(bundle, "train")["validate"]["preprocessing"]["transforms"][1:]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.datalists import load_split
+from scripts.datalists import Split, load_split
 from scripts.errors import UserError
 
 PATIENTS = [f"p{number:02d}" for number in range(1, 21)]
@@ -163,3 +163,20 @@ def test_a_split_without_a_needed_role_is_refused(folder: Path, key: str) -> Non
     write(folder / "split.json", content)
     with pytest.raises(UserError, match=rf"split\.json.*expected a key '{key}'"):
         split_at(folder, 10)
+
+
+def test_a_split_is_read_when_a_role_is_asked_for(heart_phantom: Path) -> None:
+    files = (heart_phantom / "datalist.json", heart_phantom / "split.json", 50)
+    split, expected = Split(*files), load_split(*files)
+    assert split.unlabelled_beside([{"image": "other.nii.gz", "label": "other_seg.nii.gz"}]) == []
+    assert not split  # nothing was read for that
+    assert split.unlabelled_beside(split["labelled"]) == expected["unlabelled"] != []
+    assert dict(split) == expected
+    assert split.unlabelled_beside(expected["labelled"][:1]) == []
+
+
+def test_a_split_without_a_datalist_serves_cases_from_elsewhere_only(tmp_path: Path) -> None:
+    split = Split(tmp_path / "datalist.json", tmp_path / "split.json", 50)
+    assert split.unlabelled_beside([{"image": "other.nii.gz"}]) == []
+    with pytest.raises(UserError, match="no such file"):
+        split["labelled"]
