@@ -20,6 +20,7 @@ VERBS = {
     "check": "resolve a bundle's config without running it and name what is wrong with it",
     "seeds": "mean and standard deviation of the scores of several runs",
     "compare": "train several methods alike, resumably, and score their checkpoints",
+    "segment": "label maps, DICOM SEG and volumes of NIfTI images and DICOM series",
     "table": "what `compare` measured, in the layout of the published tables and beside them",
     "package": "a bundle with its code and model as a folder and a zip, for MONAI's loaders and applications",
 }

@@ -1,0 +1,154 @@
+"""`python -m tools segment`: label maps, DICOM SEG and volumes of NIfTI images and DICOM series, with one command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.errors import UserError, first_line, user_message
+
+if TYPE_CHECKING:
+    from .segmenting.cases import Case
+    from .segmenting.running import Work
+
+BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+FORMATS = ("nifti", "seg", "csv")
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "input", metavar="INPUT", type=Path, help="NIfTI file, DICOM folder, or a folder of many of them"
+    )
+    parser.add_argument(
+        "output", metavar="OUTPUT", type=Path, help="folder of results; finished cases are not repeated"
+    )
+    parser.add_argument("--bundle", required=True, help="bundle that segments, such as dca_synapse")
+    parser.add_argument("--model", type=Path, help="model.pt, or its folder (default: the bundle's models/)")
+    parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
+    parser.add_argument("--fast", action="store_true", help="less overlap of the windows, no disagreement score")
+    parser.add_argument("--series", metavar="UID", help="the only DICOM series to segment (SeriesInstanceUID)")
+    parser.add_argument(
+        "--phases", type=_numbers, help="phases of a cine, from 0, such as 0,9 (default: end-diastole and end-systole)"
+    )
+    parser.add_argument(
+        "--formats", type=_formats, default=FORMATS, help="what to write, of nifti,seg,csv (default: all; seg of DICOM)"
+    )
+    parser.add_argument("--probabilities", action="store_true", help="write the probability of every class, too")
+    parser.add_argument("--disagreement", action="store_true", help="write where the experts disagree, too")
+    parser.add_argument("--overwrite", action="store_true", help="repeat finished cases")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="other settings of inference.json"
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if not set(words) <= set(FORMATS):
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(FORMATS)}, found {text!r}")
+    return words
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment every case; 1 if one of them failed, the others are done all the same.
+
+    Raises:
+        UserError: nothing to segment, no model, or wrong settings.
+    """
+    bundle = BUNDLES / args.bundle
+    if not (bundle / "configs" / "inference.json").is_file():
+        known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/inference.json"))
+        raise UserError(f"--bundle: expected one of {', '.join(known)}, found {args.bundle!r}")
+    if args.disagreement and args.fast:
+        raise UserError("--fast: expected without --disagreement, since it leaves the comparison out; choose one")
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from .segmenting.cases import find_cases
+    from .segmenting.results import RECORD, read_rows, write_table
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tools").setLevel(logging.INFO)
+    output = args.output.resolve()
+    modality = _modality(bundle, args.set)
+    cases = find_cases(args.input.resolve(), output, modality, args.series)
+    work = _prepare(args, bundle, modality)
+    terminal = sys.stderr.isatty()
+    failures = []
+    with logging_redirect_tqdm():
+        for case in tqdm(cases, "cases", disable=len(cases) == 1 or not terminal):
+            problem = _attempt(case, output / case.name, work, args.overwrite, terminal and len(cases) == 1)
+            if problem:
+                failures.append(f"{case.name}: {problem}")
+    finished = [output / case.name for case in cases if (output / case.name / RECORD).is_file()]
+    if "csv" in work.formats and finished:
+        write_table(output / "volumes.csv", [row for folder in finished for row in read_rows(folder)])
+    print(f"{len(cases) - len(failures)} of {len(cases)} segmented: {output}")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return int(bool(failures))
+
+
+def _attempt(case: Case, folder: Path, work: Work, overwrite: bool, progress: bool) -> str | None:
+    """Segment a case unless that has been done; what went wrong, or None."""
+    from .segmenting.results import is_finished
+    from .segmenting.running import segment_case
+
+    try:
+        if not overwrite and is_finished(folder, work.settings):
+            logger.info("%s: finished before", case.name)
+            return None
+        segment_case(case, folder, work, progress)
+    except Exception as error:  # the other cases are to be segmented all the same
+        message = user_message(error)
+        if message is None:
+            logger.exception("%s", case.name)
+        return message or f"{type(error).__name__}: {first_line(error)}"
+    return None
+
+
+def _modality(bundle: Path, settings: Sequence[str]) -> str:
+    """What the bundle takes: as the user sets it, where it takes several, else as its metadata say."""
+    from scripts.datalists import read_json
+
+    chosen = dict(word.split("=", 1) for word in settings if "=" in word).get("modality")
+    metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
+    return chosen or str(metadata["network_data_format"]["inputs"]["image"]["modality"])
+
+
+def _prepare(args: argparse.Namespace, bundle: Path, modality: str) -> Work:
+    """Load the network, and gather all that the results depend on."""
+    from scripts.datalists import read_json
+
+    from .dicom.segments import read_segments
+    from .dicom.writing import Algorithm
+    from .segmenting.running import Work
+    from .segmenting.segmenter import Options, Segmenter
+
+    metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
+    segmenter = Segmenter(
+        bundle, args.model, args.device, Options(args.fast, args.probabilities, args.disagreement, args.set)
+    )
+    settings = {
+        "bundle": bundle.name,
+        "version": metadata["version"],
+        "weights": segmenter.weights,
+        "fast": args.fast,
+        "formats": sorted(args.formats),
+        "probabilities": args.probabilities,
+        "disagreement": args.disagreement,
+        "phases": args.phases,
+        "set": sorted(args.set),
+    }
+    algorithm = Algorithm(metadata["name"], metadata["version"], segmenter.weights[:16])
+    return Work(segmenter, read_segments(bundle), modality, algorithm, args.formats, args.phases, settings)
