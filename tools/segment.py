@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tools").setLevel(logging.INFO)
+    logging.getLogger("monai").setLevel(logging.ERROR)  # it warns of decoders that nobody asked for
     output = args.output.resolve()
     modality = _modality(bundle, args.set)
     cases = find_cases(args.input.resolve(), output, modality, args.series)
@@ -105,7 +106,7 @@ def _attempt(case: Case, folder: Path, work: Work, overwrite: bool, progress: bo
     from .segmenting.running import segment_case
 
     try:
-        if not overwrite and is_finished(folder, work.settings):
+        if is_finished(folder, work.settings, overwrite):
             logger.info("%s: finished before", case.name)
             return None
         segment_case(case, folder, work, progress)

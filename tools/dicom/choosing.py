@@ -9,6 +9,7 @@ import numpy as np
 
 from scripts.errors import UserError, first_few
 
+from .frames import FrameHeader
 from .reading import Series
 
 logger = logging.getLogger(__name__)
@@ -62,19 +63,14 @@ def why_not(series: Series, modality: str, chosen: bool = False) -> str | None:
         return f"expected at least {least} slices, found {series.number_of_frames}"
     if chosen:
         return None
-    image_type = {str(value).upper() for value in _values(series, "ImageType")}
+    image_type = {word.upper() for word in FrameHeader(series.heads[0], 0).words("ImageType")}
     if "LOCALIZER" in image_type:
         return "expected slices, found a localiser"
     if "Secondary Capture" in series.heads[0].SOPClassUID.name or {"DERIVED", "SECONDARY"} <= image_type:
         return "expected original images, found derived secondary ones (name it with --series to take it)"
-    orientation = [float(value) for value in _values(series, "ImageOrientationPatient")]
-    if modality == "CT" and len(orientation) == 6:
+    orientation = FrameHeader(series.heads[0], 0).numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6)
+    if modality == "CT" and orientation is not None:
         normal = np.cross(orientation[:3], orientation[3:])
         if abs(normal[2]) < np.cos(np.radians(AXIAL)):
             return "expected axial slices, found another orientation (name it with --series to take it)"
     return None
-
-
-def _values(series: Series, keyword: str) -> list[object]:
-    value = series.heads[0].get(keyword)
-    return [] if value is None else [value] if isinstance(value, str) else list(value)

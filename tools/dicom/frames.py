@@ -58,13 +58,13 @@ def frames_of(headers: Sequence[Dataset], name: str) -> list[Frame]:
         UserError: colour, or a frame without position, orientation or pixel spacing.
     """
     return [
-        _frame(_FrameHeader(header, number), image, number, name)
+        _frame(FrameHeader(header, number), image, number, name)
         for image, header in enumerate(headers)
         for number in range(int(header.get("NumberOfFrames") or 1))
     ]
 
 
-class _FrameHeader:
+class FrameHeader:
     """The attributes of one frame: its own, else those that all frames share, else the image's."""
 
     def __init__(self, header: Dataset, number: int) -> None:
@@ -89,13 +89,18 @@ class _FrameHeader:
         found = [float(part) for part in (value if count > 1 else [value])]  # type: ignore[attr-defined]
         return found if len(found) == count and np.isfinite(found).all() else None
 
+    def words(self, keyword: str) -> list[str]:
+        """An attribute of the image with any number of words."""
+        value = self.header.get(keyword)
+        return [] if value is None else [value] if isinstance(value, str) else [str(word) for word in value]
+
     def number(self, keyword: str, group: str) -> float | None:
         """An attribute of one number, else None."""
         found = self.numbers(keyword, group, 1)
         return found[0] if found else None
 
 
-def _frame(header: _FrameHeader, image: int, number: int, name: str) -> Frame:
+def _frame(header: FrameHeader, image: int, number: int, name: str) -> Frame:
     position = header.numbers("ImagePositionPatient", "PlanePositionSequence", 3)
     orientation = header.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6)
     spacing = header.numbers("PixelSpacing", "PixelMeasuresSequence", 2)
@@ -106,7 +111,9 @@ def _frame(header: _FrameHeader, image: int, number: int, name: str) -> Frame:
     ):
         if found is None:
             raise UserError(f"{name}: expected the {what} of every slice, found one without; export the series again")
-    assert position is not None and orientation is not None and spacing is not None
+    assert position is not None
+    assert orientation is not None
+    assert spacing is not None
     if int(header.header.get("SamplesPerPixel") or 1) != 1:
         raise UserError(f"{name}: expected one value per pixel, found a colour image; choose another series")
     row, column = np.array(orientation[:3]), np.array(orientation[3:])

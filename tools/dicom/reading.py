@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 FIRST_LOOK = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
     *("Modality", "ImageType", "PatientID", "ImageOrientationPatient", "Rows", "Columns", "NumberOfFrames"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 
 
@@ -69,15 +70,19 @@ def find_series(folder: Path) -> list[Series]:
         except Exception:  # pydicom raises whatever the damage leads to
             damaged.append(path)
             continue
-        if "Image Storage" not in UID(head.SOPClassUID).name or head.SOPClassUID == "":
+        if head.SOPClassUID and "Image Storage" not in head.SOPClassUID.name:
             continue  # reports, presentation states, the index of a medium
-        if "Rows" not in head:
+        if not head.SOPClassUID or "Rows" not in head:
             damaged.append(path)
             continue
         # Where anonymisation has emptied the UID, a series is what lies in one folder under one description.
-        key = (str(head.get("SeriesInstanceUID") or ""), str(head.get("StudyInstanceUID") or ""))
-        key += () if key[0] else (str(path.parent), str(head.get("SeriesDescription")), str(head.get("SeriesNumber")))
-        images.setdefault(key, []).append((path, head))
+        uid = str(head.get("SeriesInstanceUID") or "")
+        key = (
+            [uid]
+            if uid
+            else [uid, str(path.parent), *(str(head.get(k)) for k in ("SeriesNumber", "SeriesDescription"))]
+        )
+        images.setdefault(tuple(key), []).append((path, head))
     if passed_over:
         logger.info("%s: passed over %d files that are no DICOM", folder, passed_over)
     return sorted((_series(key[0], found, damaged) for key, found in images.items()), key=lambda series: series.uid)
@@ -102,7 +107,7 @@ def _read(path: Path, **how: Any) -> Dataset:
     # Some exports empty these in the data set; the file's own header still has them.
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if not data.get(keyword):
-            setattr(data, keyword, data.file_meta.get(f"MediaStorage{keyword}", ""))
+            setattr(data, keyword, UID(data.file_meta.get(f"MediaStorage{keyword}", "")))
     return data
 
 

@@ -93,6 +93,8 @@ def write_segmentation(
         series_description=f"{algorithm.name} {description}".strip()[:64],
         **_planes(sources, frames),
     )
+    if "NumberOfFrames" in sources[0]:
+        _drop_other_frames(segmentation, {frame.number + 1 for frame in frames})
     with replacing(path, "a DICOM SEG") as partial:
         segmentation.save_as(partial)
     return absent
@@ -151,6 +153,14 @@ def _planes(sources: Sequence[Dataset], frames: Sequence[Frame]) -> dict[str, An
             spacing_between_slices=abs(frames[1].height - frames[0].height),
         ),
     }
+
+
+def _drop_other_frames(segmentation: Dataset, numbers: set[int]) -> None:
+    """highdicom refers to all frames at the same place, those of the other phases of a cine, too."""
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        for derivation in group.DerivationImageSequence:
+            own = [item for item in derivation.SourceImageSequence if int(item.ReferencedFrameNumber) in numbers]
+            derivation.SourceImageSequence = DicomSequence(own)
 
 
 def _series_number(source: Dataset) -> int:

@@ -24,7 +24,8 @@ COLUMNS = ("case", "phase", "class", "name", "voxels", "volume_ml", "disagreemen
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to write to, which takes the place of `target` when the block ends, and vanishes when it fails."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -35,8 +36,8 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def is_finished(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a case has been segmented before, with these settings.
+def is_finished(folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> bool:
+    """Whether a case has been segmented before, with these settings; never, if it is to be repeated.
 
     Raises:
         UserError: with others, or a folder of something else.
@@ -45,6 +46,8 @@ def is_finished(folder: Path, settings: Mapping[str, Any]) -> bool:
         return False
     if not (folder / RECORD).is_file():
         raise UserError(f"{folder}: expected a folder of results, found other files; choose another OUTPUT")
+    if overwrite:
+        return False
     found = read_json(folder / RECORD, "record of a segmentation").get("settings", {})
     different = sorted(key for key in settings if settings[key] != found.get(key))
     if different:

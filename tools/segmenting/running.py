@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from scripts.errors import UserError
 
 from ..dicom.segments import Segments
@@ -59,7 +61,7 @@ def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -
                 _refuse_phases(work, case.source)
                 rows = _write(partial, case, work, "", _segment(volumes[0], partial, case, work, progress), volumes[0])
             else:
-                rows = _cine(partial, case, work, volumes)
+                rows = _cine(partial, case, work, volumes, progress)
         if "csv" in work.formats:
             write_table(partial / "volumes.csv", rows)
         series = None if case.series is None else case.series.uid
@@ -80,18 +82,19 @@ def _segment(volume: DicomVolume, folder: Path, case: Case, work: Work, progress
         image.unlink()
 
 
-def _cine(folder: Path, case: Case, work: Work, volumes: Sequence[DicomVolume]) -> list[dict[str, Any]]:
+def _cine(folder: Path, case: Case, work: Work, volumes: Sequence[DicomVolume], progress: bool) -> list[dict[str, Any]]:
     """Segment the phases that are asked for; without such, all of them, to find end-systole."""
     smallest = work.segments.smallest_at_end_systole
     if work.phases is None and smallest is None:
         raise UserError(
-            f"{case.source}: expected one image at each place, found {len(volumes)}; choose with --phases, counted from 0"
+            f"{case.source}: expected one image at each place, found {len(volumes)}; name some with --phases, from 0"
         )
     chosen = range(len(volumes)) if work.phases is None else work.phases
     wrong = [phase for phase in chosen if not 0 <= phase < len(volumes)]
     if wrong:
         raise UserError(f"--phases: expected 0 to {len(volumes) - 1} for {case.source}, found {wrong[0]}")
-    results = {phase: _segment(volumes[phase], folder, case, work) for phase in chosen}
+    bar = tqdm(chosen, "phases", disable=not progress)
+    results = {phase: _segment(volumes[phase], folder, case, work) for phase in bar}
     names = {phase: f"phase{phase:02d}" for phase in chosen}
     written = list(chosen)
     if work.phases is None:

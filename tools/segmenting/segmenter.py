@@ -20,8 +20,8 @@ from scripts.datalists import read_json
 from scripts.engine import Autocast
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
+from scripts.networks.blocks import crop_to, pad_to_multiple
 from scripts.networks.dca import DCANet
-from scripts.networks.encoder_decoder import crop_to, pad_to_multiple
 
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
@@ -142,18 +142,18 @@ class Segmenter:
             item = step(item)
         return cast(MetaTensor, item["pred"])
 
-    def _native(self, item: dict[str, Any], values: MetaTensor) -> NDArray[np.uint8]:
+    def _native(self, item: dict[str, Any], values: torch.Tensor) -> NDArray[np.uint8]:
         """Maps [C, *network grid] of numbers from 0 to 1 to the image's own grid, in 1 / 255."""
         if "slab_pred" in self.parser:
             slab_pred = self.parser.get_parsed_content("slab_pred")
-            starts = self.parser.get_parsed_content("slab_starts")(values.meta)
+            starts = self.parser.get_parsed_content("slab_starts")(cast(MetaTensor, values).meta)
             parts = [_as_bytes(slab_pred(values, z)) for z in starts]
             return np.concatenate(parts, axis=-1)
-        item = item | {"pred": values}
+        native: Any = item | {"pred": values}
         for step in self.transforms:
             if isinstance(step, Invertd):
-                item = step(item)
-        return _as_bytes(item["pred"])
+                native = step(native)
+        return _as_bytes(native["pred"])
 
     def _disagreement(
         self, item: dict[str, Any], labels: MetaTensor, own: MetaTensor, experts: Sequence[MetaTensor]
@@ -198,7 +198,8 @@ class _WithExperts(nn.Module):
 
 
 def _as_bytes(values: torch.Tensor) -> NDArray[np.uint8]:
-    return cast("NDArray[np.uint8]", (values.as_tensor() * 255).round().to(torch.uint8).cpu().numpy())
+    whole: NDArray[np.uint8] = np.asarray((values * 255).round().to(torch.uint8).cpu())
+    return whole
 
 
 def _overrides(bundle: Path, checkpoint: Path, device: str | None, settings: Sequence[str]) -> dict[str, Any]:
