@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pydicom.uid import (
     MRImageStorage,
     generate_uid,
 )
+from pydicom.valuerep import DSfloat
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INTERCEPT = {"CT": -1024, "MR": 0}
@@ -87,7 +88,7 @@ def write_enhanced(
     image.PerFrameFunctionalGroupsSequence = []
     for phase, k in frames:
         position, content, group = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient = [float(x) for x in (lps @ [0, 0, k, 1])[:3]]
+        position.ImagePositionPatient = _decimals((lps @ [0, 0, k, 1])[:3])
         content.TemporalPositionIndex = phase + 1
         group.PlanePositionSequence, group.FrameContentSequence = [position], [content]
         image.PerFrameFunctionalGroupsSequence.append(group)
@@ -103,15 +104,20 @@ def _image(values: NDArray[Any], lps: NDArray[np.float64], k: int, phase: int, s
     image.SOPClassUID = {"CT": CTImageStorage, "MR": MRImageStorage}[modality]
     image.SOPInstanceUID = generate_uid()
     image.InstanceNumber = 1 + phase * slices + k
-    image.ImagePositionPatient = [float(x) for x in (lps @ [0, 0, k, 1])[:3]]
-    image.ImageOrientationPatient = [float(x) for x in (*across, *down)]
-    image.PixelSpacing = [float(np.linalg.norm(lps[:3, axis])) for axis in (1, 0)]
-    image.SliceThickness = float(np.linalg.norm(lps[:3, 2]))
+    image.ImagePositionPatient = _decimals((lps @ [0, 0, k, 1])[:3])
+    image.ImageOrientationPatient = _decimals((*across, *down))
+    image.PixelSpacing = _decimals(np.linalg.norm(lps[:3, axis]) for axis in (1, 0))
+    (image.SliceThickness,) = _decimals([np.linalg.norm(lps[:3, 2])])
     image.Columns, image.Rows = values.shape
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
     image.PixelData = (values.T - INTERCEPT[modality]).astype("<u2").tobytes()
     return image
+
+
+def _decimals(numbers: Iterable[Any]) -> list[DSfloat]:
+    """In the 16 characters that DICOM has for a number."""
+    return [DSfloat(float(x), auto_format=True) for x in numbers]
 
 
 def _common(modality: str) -> dict[str, Any]:
