@@ -59,6 +59,11 @@ class BundleRunner:
         self._start(arguments, cwd)
         return self._finish()
 
+    def run_tool(self, arguments: Sequence[str]) -> Result:
+        """`python -m tools ARGUMENTS` in the repository root."""
+        self._start(arguments, ROOT, module="tools")
+        return self._finish()
+
     def run_file(self, file: Path, arguments: Sequence[str], cwd: Path) -> Result:
         """`python FILE ARGUMENTS` in the folder `cwd`; nothing of this project is importable."""
         self._start(arguments, cwd, file=str(file))
@@ -110,19 +115,20 @@ def serve() -> None:
 
 
 def become(job: dict[str, Any]) -> None:
-    """Be `python -m monai.bundle`, or the job's own file, with the job's arguments."""
+    """Be `python -m monai.bundle`, or the job's own module or file, with the job's arguments."""
     os.chdir(job["cwd"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, stream in ((1, "out"), (2, "error")):
         os.dup2(os.open(job[stream], os.O_WRONLY | os.O_APPEND), descriptor)
     if "stop_in_save" in job:
         stop_in_save(job["stop_in_save"])
-    sys.argv = [job.get("file", "monai.bundle"), *job["arguments"]]
+    module = job.get("module", "monai.bundle")
+    sys.argv = [job.get("file", module), *job["arguments"]]
     sys.path[0] = job["cwd"]
     if "file" in job:
         runpy.run_path(job["file"], run_name="__main__")
         return
-    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def stop_in_save(number: int) -> None:

@@ -58,7 +58,7 @@ def test_unknown_data_set_is_answered_with_the_closest_one(tmp_path: Path, capsy
     assert "did you mean 'acdc'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["phantom", "prepare"])
+@pytest.mark.parametrize("verb", ["phantom", "prepare", "segment"])
 def test_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         main([verb, "--help"])
