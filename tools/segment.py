@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tools").setLevel(logging.INFO)
-    logging.getLogger("monai").setLevel(logging.ERROR)  # it warns of decoders that nobody asked for
+    # MONAI warns of decoders that nobody asked for.
+    logging.getLogger("monai").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
     output = args.output.resolve()
     modality = _modality(bundle, args.set)
     cases = find_cases(args.input.resolve(), output, modality, args.series)

@@ -83,7 +83,7 @@ def find_series(folder: Path) -> list[Series]:
             else [uid, str(path.parent), *(str(head.get(k)) for k in ("SeriesNumber", "SeriesDescription"))]
         )
         images.setdefault(tuple(key), []).append((path, head))
-    if passed_over:
+    if passed_over and images:
         logger.info("%s: passed over %d files that are no DICOM", folder, passed_over)
     return sorted((_series(key[0], found, damaged) for key, found in images.items()), key=lambda series: series.uid)
 
