@@ -109,7 +109,7 @@ def _attempt(case: Case, folder: Path, work: Work, overwrite: bool, progress: bo
     from .segmenting.running import segment_case
 
     try:
-        if is_finished(folder, work.settings, overwrite):
+        if is_finished(folder, work.settings_of(case), overwrite):
             logger.info("%s: finished before", case.name)
             return None
         segment_case(case, folder, work, progress)

@@ -35,6 +35,16 @@ class Case:
         """What the results are of."""
         return str(self.image) if self.image is not None else str(self.series)
 
+    @property
+    def identity(self) -> str:
+        """What tells its content from that of another of the same name: the file's SHA-256, or the series' UID."""
+        from scripts.files import sha256
+
+        if self.image is not None:
+            return sha256(self.image)
+        assert self.series is not None
+        return self.series.uid
+
 
 def find_cases(source: Path, output: Path, modality: str, uid: str | None) -> list[Case]:
     """The NIfTI images and the suitable DICOM series of a folder and its sub-folders, or of one file.

@@ -32,7 +32,7 @@ class Work:
     algorithm: for DICOM SEG.
     formats: of "nifti", "seg", "csv".
     phases: of a cine, counted from 0; None chooses end-diastole and end-systole.
-    settings: all of it that the results depend on, for the record.
+    settings: all of it that the results depend on.
     """
 
     segmenter: Segmenter
@@ -42,6 +42,10 @@ class Work:
     formats: Sequence[str]
     phases: Sequence[int] | None
     settings: Mapping[str, Any]
+
+    def settings_of(self, case: Case) -> dict[str, Any]:
+        """All that the results of a case depend on, itself among it."""
+        return {"image": case.identity, **self.settings}
 
 
 def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -> None:
@@ -64,8 +68,7 @@ def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -
                 rows = _cine(partial, case, work, volumes, progress)
         if "csv" in work.formats:
             write_table(partial / "volumes.csv", rows)
-        series = None if case.series is None else case.series.uid
-        write_record(partial, work.settings, rows, case=case.name, source=case.source, series=series)
+        write_record(partial, work.settings_of(case), rows, case=case.name, source=case.source)
 
 
 def _refuse_phases(work: Work, source: str) -> None:

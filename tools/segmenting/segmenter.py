@@ -91,9 +91,7 @@ class Segmenter:
         self.weights = sha256(checkpoint)
         parser = ConfigParser()
         parser.read_config(bundle / "configs" / "inference.json")
-        parser.update(_overrides(bundle, checkpoint, device, self.options.settings))
-        if self.options.fast and "overlap" in parser:
-            parser.update({"overlap": FAST_OVERLAP})
+        parser.update(_overrides(bundle, checkpoint, device, self.options))
         parser.get_parsed_content("initialize")  # checks the settings and loads the weights
         self.parser = parser
         self.key = str(parser.get_parsed_content("image_key"))
@@ -202,16 +200,16 @@ def _as_bytes(values: torch.Tensor) -> NDArray[np.uint8]:
     return whole
 
 
-def _overrides(bundle: Path, checkpoint: Path, device: str | None, settings: Sequence[str]) -> dict[str, Any]:
+def _overrides(bundle: Path, checkpoint: Path, device: str | None, options: Options) -> dict[str, Any]:
     """What is set beside the config: places, what the model says of itself, and what the user sets, which goes first.
 
     Raises:
         UserError: an unknown key or device.
     """
     findings = Findings()
-    chosen = parse_overrides([f"--{word}" for word in settings], findings)
+    chosen = parse_overrides([f"--{word}" for word in options.settings], findings)
     config = bundle / "configs" / "inference.json"
-    load_config([config], chosen, findings)
+    whole = load_config([config], chosen, findings)
     findings.raise_if_any(f"--set, {config}")
     overrides: dict[str, Any] = {"bundle_root": str(bundle), "checkpoint": str(checkpoint), "datalist": []}
     about = checkpoint.with_suffix(".json")
@@ -219,6 +217,8 @@ def _overrides(bundle: Path, checkpoint: Path, device: str | None, settings: Seq
         content = read_json(about, "description of a model")
         named = {"method": "method", "preset": "preset", "network_options": "network"}
         overrides |= {key: content[name] for key, name in named.items() if name in content}
+    if options.fast and "overlap" in whole:
+        overrides["overlap"] = FAST_OVERLAP
     if device is not None:
         try:
             torch.empty(0, device=device)

@@ -132,12 +132,25 @@ def test_organs_that_are_absent_are_logged(tmp_path: Path, caplog: pytest.LogCap
 
 
 def test_finished_is_what_has_the_same_settings(tmp_path: Path) -> None:
-    segment_case(cine(tmp_path / "mr", 9, 5), tmp_path / "out", work())
-    assert not is_finished(tmp_path / "new", {"bundle": "dca_acdc"})
-    assert is_finished(tmp_path / "out", {"bundle": "dca_acdc"})
+    case = cine(tmp_path / "mr", 9, 5)
+    segment_case(case, tmp_path / "out", work())
+    settings = work().settings_of(case)
+    assert not is_finished(tmp_path / "new", settings)
+    assert is_finished(tmp_path / "out", settings)
     with pytest.raises(UserError, match=r"found bundle 'dca_acdc'; add --overwrite"):
         is_finished(tmp_path / "out", {"bundle": "dca_amos"})
     assert not is_finished(tmp_path / "out", {"bundle": "dca_amos"}, overwrite=True)
+
+
+def test_another_image_of_the_same_name_is_not_taken_for_finished(tmp_path: Path) -> None:
+    for size, folder in ((5, "first"), (6, "second")):
+        (tmp_path / folder).mkdir()
+        nib.Nifti1Image(heart(size), AFFINE).to_filename(tmp_path / folder / "a.nii.gz")
+    first, second = (Case("a", image=tmp_path / folder / "a.nii.gz") for folder in ("first", "second"))
+    segment_case(first, tmp_path / "out", work())
+    assert is_finished(tmp_path / "out", work().settings_of(first))
+    with pytest.raises(UserError, match="found image"):
+        is_finished(tmp_path / "out", work().settings_of(second))
 
 
 def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
