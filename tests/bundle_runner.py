@@ -103,7 +103,15 @@ class BundleRunner:
 def serve() -> None:
     """Answer each job on stdin with the process id of its run, and then with its exit code."""
     # The last one is what the first step of an optimizer imports.
-    for module in ("monai.bundle.scripts", "monai.engines", "ignite.engine", "nibabel", "fire", "torch._dynamo"):
+    for module in (
+        "monai.bundle.scripts",
+        "monai.engines",
+        "ignite.engine",
+        "nibabel",
+        "highdicom",
+        "fire",
+        "torch._dynamo",
+    ):
         importlib.import_module(module)
     for line in sys.stdin:
         process = os.fork()

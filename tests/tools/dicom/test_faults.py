@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, generate_uid
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, generate_uid
 
 from scripts.errors import UserError
 from tests.tools.dicom_files import write_series
@@ -115,6 +116,16 @@ def test_truncated_pixels_are_named_with_the_file(syntax: str | None, tmp_path: 
     files = write(tmp_path, **({"syntax": syntax} if syntax else {}))
     files[3].write_bytes(files[3].read_bytes()[:-800])
     with pytest.raises(UserError, match=rf"series {UID}.*readable pixels.*{files[3].name}"):
+        read(tmp_path)
+
+
+def test_a_compression_that_nothing_decodes_is_named(tmp_path: Path) -> None:
+    files = write(tmp_path, syntax=JPEG2000Lossless)
+    for file in files:
+        image = pydicom.dcmread(file)
+        image.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        image.save_as(file)
+    with pytest.raises(UserError, match=rf"series {UID}.*JPEG Lossless.*uncompressed if its compression"):
         read(tmp_path)
 
 
