@@ -19,7 +19,7 @@ BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 SUMS = "SHA256SUMS"
 # What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
 # without git. `demo.json` and `.gitkeep` serve the checkout alone.
-CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train")
+CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
 REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
 FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
 
