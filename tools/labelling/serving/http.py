@@ -1,0 +1,114 @@
+"""MONAI Label's web server with checks in front: a request that cannot be served is answered 4xx, and harms nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, BackgroundTasks, File, Form, Request, UploadFile
+from fastapi.responses import JSONResponse, Response
+from monailabel.config import settings
+from monailabel.endpoints.infer import ResultType, run_inference
+from monailabel.endpoints.train import run_model
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+from monailabel.interfaces.utils.app import app_instance
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from .requests import BadRequest, check_name
+
+# Before the app is made: left empty, web pages of any origin may read what a browser on this machine can reach. An
+# environment variable will not do, since MONAI Label cannot start with it.
+settings.MONAI_LABEL_CORS_ORIGINS = [f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}"]
+from monailabel.app import app  # noqa: E402
+
+NAMES = ("image", "label", "tag", "id", "session_id", "logfile")  # query parameters that become part of a path
+one_at_a_time = threading.Lock()
+router = APIRouter()
+
+
+def _answer(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"detail": message}, status)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise BadRequest(f"params: expected a JSON object, found text that does not parse ({error})") from None
+    if not isinstance(content, dict):
+        raise BadRequest(f"params: expected a JSON object, found {text[:80]!r}")
+    return content
+
+
+@router.post("/infer/{model}")
+def infer(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: str = Form("{}"),
+    file: UploadFile = File(None),
+    label: UploadFile = File(None),
+    output: ResultType | None = None,
+) -> Any:
+    """As MONAI Label's own, but in a thread, so that the server answers meanwhile; one inference at a time."""
+    chosen = {k: v for k, v in _object(params).items() if k not in ("model", "image", "label", "session")}
+    if not (image or session_id or file):
+        raise BadRequest("image: expected the id of a study, found none")
+    with one_at_a_time:
+        return run_inference(
+            background_tasks, model, image, session_id, json.dumps(chosen), file, label, output
+        )
+
+
+@router.post("/train/{model}")
+def train(model: str, params: dict[str, Any] | None = None, enqueue: bool = False) -> Any:
+    """As MONAI Label's own, but what is wrong with a request is said at once; always in the background."""
+    options = app_instance().check_training({"model": model, **(params or {})})
+    return run_model(model, options, run_sync=False, enqueue=enqueue)
+
+
+@app.middleware("http")
+async def check_query(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse ids that could name a file elsewhere."""
+    try:
+        for name in NAMES:
+            for value in request.query_params.getlist(name):
+                if value:
+                    check_name(name, value)
+    except BadRequest as error:
+        return _answer(error.status, str(error))
+    return await call_next(request)
+
+
+@app.exception_handler(BadRequest)
+async def bad_request(request: Request, error: BadRequest) -> Response:
+    """Say what is wrong with the request."""
+    return _answer(error.status, str(error))
+
+
+@app.exception_handler(ImageNotFoundException)
+@app.exception_handler(LabelNotFoundException)
+async def not_found(request: Request, error: Any) -> Response:
+    """Say what is missing."""
+    return _answer(404, str(error.msg))
+
+
+@app.exception_handler(ValueError)
+async def user_error(request: Request, error: ValueError) -> Response:
+    """A `scripts.errors.UserError` is about the study; any other ValueError is the server's fault."""
+    if type(error).__name__ == "UserError":
+        return _answer(422, str(error))
+    raise error
+
+
+@app.exception_handler(json.JSONDecodeError)
+async def no_json(request: Request, error: json.JSONDecodeError) -> Response:
+    """Parameters of other requests that do not parse."""
+    return _answer(400, f"params: expected JSON, found text that does not parse ({error})")
+
+
+app.router.routes[:0] = router.routes  # before MONAI Label's own of the same path
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])

@@ -1,0 +1,131 @@
+"""What a request may ask for. Values of a request reach a bundle's config, where a string is code: none gets there."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"^(?!\.)[\w .+=@-]{1,200}$")  # an id or a tag: no separator, so that it cannot leave its folder
+EXTENSION = re.compile(r"^\.[A-Za-z0-9.]{1,16}$")
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MOST_EPOCHS = 10000
+
+
+class BadRequest(ValueError):
+    """A request that cannot be served as it stands; `status` is the HTTP status to answer with."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def check_name(what: str, value: Any) -> str:
+    """An id or a tag of a client.
+
+    Raises:
+        BadRequest: anything that is no plain file name.
+    """
+    if not isinstance(value, str) or not NAME.match(value) or ".." in value:
+        raise BadRequest(f"{what}: expected a plain name, found {value!r}")
+    return value
+
+
+def check_option(name: str, value: Any, offered: Any) -> Any:
+    """A value for an option that the app offers with a default, or with a list to choose from.
+
+    Raises:
+        BadRequest: a value of another kind than the default, or one that is not in the list.
+    """
+    if isinstance(offered, list) and all(isinstance(choice, str) for choice in offered):
+        if value == offered or (isinstance(value, str) and value in offered):
+            return value
+        raise BadRequest(f"{name}: expected one of {', '.join(offered)}, found {value!r}")
+    if isinstance(offered, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(offered, str):
+        raise BadRequest(f"{name}: this server does not let it be set")
+    else:  # a number, or numbers: either may stand for the other, as one per axis
+        fits = _is_number(value) or (isinstance(value, list) and 0 < len(value) <= 3 and all(map(_is_number, value)))
+    if not fits:
+        raise BadRequest(f"{name}: expected a value like {offered!r}, found {value!r}")
+    return value
+
+
+def check_infer(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an inference request that the server acts on; the rest, which some viewers send along, is left out.
+
+    Args:
+        params: the request's parameters.
+        options: what the model offers, with its defaults.
+
+    Raises:
+        BadRequest: a known parameter with a value that it cannot have.
+    """
+    checks = {
+        "result_extension": lambda value: isinstance(value, str) and EXTENSION.match(value) and ".." not in value,
+        "result_dtype": lambda value: value in DTYPES,
+        "result_compress": lambda value: isinstance(value, bool),
+        "save_label": lambda value: isinstance(value, bool),
+        "label_info": lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
+        "logging": lambda value: str(value).lower() in LOG_LEVELS,
+    }
+    checked = {}
+    for name, value in params.items():
+        if name == "label_tag":
+            checked[name] = check_name(name, value)
+        elif name == "device":
+            checked[name] = check_device(value, options.get("device", []))
+        elif name in options:
+            checked[name] = check_option(name, value, options[name])
+        elif name in checks:
+            if value is None:
+                continue
+            if not checks[name](value):
+                raise BadRequest(f"{name}: expected another value, found {value!r}")
+            checked[name] = value
+        else:
+            logger.info("left out of an inference request: %s", name)
+    return checked
+
+
+def check_train(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a training request.
+
+    Raises:
+        BadRequest: a known parameter with a value that it cannot have, or one that a training does not have.
+    """
+    checked = {}
+    for name, value in params.items():
+        if name == "device":
+            checked[name] = check_device(value, options["device"])
+        elif name in options:
+            checked[name] = check_option(name, value, options[name])
+        elif name not in ("name", "description"):
+            raise BadRequest(f"{name}: expected one of {', '.join(options)}, found no such option of a training")
+    epochs = checked.get("max_epochs", 1)
+    if not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:
+        raise BadRequest(f"max_epochs: expected a whole number from 1 to {MOST_EPOCHS}, found {epochs!r}")
+    share = checked.get("val_split", 0)
+    if not _is_number(share) or not 0 <= share < 1:
+        raise BadRequest(f"val_split: expected a share from 0 to below 1, found {share!r}")
+    return checked
+
+
+def check_device(value: Any, offered: list[str]) -> Any:
+    """A device by the name that the app offers, or as torch names it.
+
+    Raises:
+        BadRequest: anything else.
+    """
+    if value == offered or value in offered or (isinstance(value, str) and re.match(r"^(cpu|cuda(:\d{1,2})?)$", value)):
+        return value
+    raise BadRequest(f"device: expected one of {', '.join(offered)}, found {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

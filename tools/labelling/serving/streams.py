@@ -1,0 +1,56 @@
+"""The studies of a server as the two streams of a training: those with a label, and all others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_streams(folder: Path, labelled: Mapping[str, tuple[str, str]], unlabelled: Mapping[str, str], share: float) -> dict[str, Any]:
+    """Write the studies as a datalist and a split, the files that every training of this project reads.
+
+    They are data to the bundle's config, not part of it: a file name is never evaluated.
+
+    Args:
+        folder: of the two files.
+        labelled: image and label file of each study that has a label.
+        unlabelled: image file of each study that has none.
+        share: of the labelled studies that validates and does not train.
+
+    Returns:
+        The overrides of `train.json` that make it read them.
+
+    Raises:
+        ValueError: no labelled study.
+    """
+    validation = validation_studies(list(labelled), share)
+    own = [study for study in labelled if study not in validation] or list(labelled)
+    train = [*own, *unlabelled]
+    cases = [
+        {"id": study, "patient": study, "image": image, "label": label} for study, (image, label) in labelled.items()
+    ]
+    cases += [{"id": study, "patient": study, "image": image} for study, image in unlabelled.items()]
+    percent = float(f"{100 * len(own) / len(train):.10g}")
+    split = {"train": train, "validation": validation, "test": [], "labelled": {f"{percent:.10g}": own}}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("datalist", {"cases": cases}), ("split", {"source": "studies of a MONAI Label server", **split})):
+        partial = folder / f"{name}.json.partial"
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.replace(folder / f"{name}.json")
+    return {"datalist": str(folder / "datalist.json"), "split_file": str(folder / "split.json"), "percent": percent}
+
+
+def validation_studies(labelled: Sequence[str], share: float) -> list[str]:
+    """The labelled studies that validate: at least one, and all of them if there is only one, which then trains, too.
+
+    A study's place depends on its name alone, so that a newly labelled one seldom moves the others.
+    """
+    if not labelled:
+        raise ValueError("no labelled study")
+    if len(labelled) == 1 or share <= 0:
+        return list(labelled)
+    ranked = sorted(labelled, key=lambda study: hashlib.sha256(study.encode()).hexdigest())
+    return ranked[: max(1, min(len(ranked) - 1, round(share * len(ranked))))]

@@ -1,0 +1,143 @@
+"""Inference and training of a bundle as MONAI Label's tasks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import torch
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
+from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.utils.others.generic import device_list, name_to_device
+
+from .requests import BadRequest
+from .streams import write_streams
+
+logger = logging.getLogger(__name__)
+
+
+class OwnNetwork(BundleConstants):
+    """The bundle's `network` instead of its `network_def`: the same in the memory format that the bundle infers with."""
+
+    def key_network_def(self) -> str:
+        """Name of the key."""
+        return "network"
+
+
+class Infer(BundleInferTask):
+    """MONAI Label's inference with a bundle, equal voxel for voxel to the bundle's own.
+
+    Beside what MONAI Label does, the network runs in the precision of the bundle (`amp`), its checkpoint has to fit it
+    exactly, and an image that the bundle would refuse is refused.
+    """
+
+    def __init__(self, path: str, conf: dict[str, str]) -> None:
+        super().__init__(path, conf, const=OwnNetwork(), load_strict=True)
+
+    def pre_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:
+        """The bundle's preprocessing, with its check of the image after the first step, which loads it."""
+        load, *others = super().pre_transforms(data)
+        return [load, self._check, *others]
+
+    def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Callable[..., Any]]) -> dict[str, Any]:
+        """Without `image_path` meanwhile: MONAI's Spacingd takes every item named image_... for meta data."""
+        path = data.pop("image_path", None)
+        return {**super().run_pre_transforms(data, transforms), "image_path": path}
+
+    def _check(self, data: dict[str, Any]) -> dict[str, Any]:
+        from scripts.transforms import check_modality
+
+        image = data[self.key_image]
+        name = os.path.basename(str(image.meta.get("filename_or_obj", "the image")))
+        if not torch.isfinite(image).all():
+            raise BadRequest(f"{name}: expected finite numbers, found NaN or infinity", 422)
+        modality = self.bundle_config.get_parsed_content("dataset::modality", default=None)
+        check_modality(image, modality, name)
+        return data
+
+    def _get_network(self, device: str, data: Any) -> torch.nn.Module:
+        from scripts.engine import Autocast
+
+        network = super()._get_network(device, data)
+        return Autocast(network, torch.device(device), self.bundle_config.get("amp", True)).eval()
+
+
+class Train(BundleTrainTask):
+    """Training with both streams: studies with a final label train with it, all others without.
+
+    It runs the bundle's own `train.json`, to which it says where the studies are, for how long to train, and which
+    weights to start from. The model with the best validation replaces the one that the server infers with.
+    """
+
+    def config(self) -> dict[str, Any]:
+        """The options of a request, with their defaults."""
+        epochs = self.bundle_config.get_parsed_content("epochs")
+        return {"device": device_list(), "pretrained": True, "max_epochs": int(epochs), "val_split": 0.2}
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train.
+
+        Raises:
+            BadRequest: no study has a label.
+        """
+        labelled, unlabelled = studies(datastore)
+        if not labelled:
+            raise BadRequest("training: expected at least one study with a final label, found none; save one first")
+        options = self.config() | request
+        root, models = Path(self.bundle_path), Path(self.bundle_path) / "models"
+        overrides = write_streams(root / "training", labelled, unlabelled, options["val_split"])
+        device = name_to_device(options["device"])
+        overrides |= {
+            "bundle_root": str(root),
+            "run_dir": str(root / "training" / "run"),
+            "ckpt_dir": str(models),
+            "device": f"$torch.device({device!r})",
+            "train::trainer::max_epochs": options["max_epochs"],
+        }
+        model = models / self.const.model_pytorch()
+        if options["pretrained"] and model.exists():
+            load = {"network": "@network", "path": str(model), "device": "@device"}
+            first = list(self.bundle_config.config["initialize"])
+            overrides["initialize"] = [*first, {"_target_": "scripts.checkpoints.load_predictor", **load}]
+        logger.info("training on %d labelled and %d unlabelled studies", len(labelled), len(unlabelled))
+        sys.path.insert(0, str(root))
+        monai.bundle.run(
+            run_id="run", meta_file=self.bundle_metadata_path, config_file=self.bundle_config_path, **overrides
+        )
+        return {"labelled": len(labelled), "unlabelled": len(unlabelled)}
+
+    def stats(self) -> dict[str, Any]:
+        """What model.json says of the current model, under the names that viewers show."""
+        path = Path(self.bundle_path) / "models" / "model.json"
+        if not path.exists():
+            return {}
+        about = json.loads(path.read_text(encoding="utf-8"))
+        score = dict(about["validation"])
+        epoch = score.pop("epoch")
+        return {
+            "method": about["method"],
+            "labelled": len(about["labelled"]),
+            "epoch": epoch,
+            "best_metric": next(iter(score.values())),
+        }
+
+
+def studies(datastore: Datastore) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """The files of the studies with a final label (image, label), and the image of each of the others, by id."""
+    labelled, unlabelled = {}, {}
+    for study in sorted(datastore.list_images()):
+        image = datastore.get_image_uri(study)
+        label_id = datastore.get_label_by_image_id(study, DefaultLabelTag.FINAL)
+        label = datastore.get_label_uri(label_id, DefaultLabelTag.FINAL) if label_id else ""
+        if label and os.path.exists(label):
+            labelled[study] = (image, label)
+        else:
+            unlabelled[study] = image
+    return labelled, unlabelled

@@ -1,0 +1,88 @@
+"""The folder that a server works in: MONAI Label's app, and a self-contained copy of the bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from scripts.errors import UserError, expect_one_of
+from scripts.files import write_json
+
+# MONAI Label looks for a class in this file of the app's folder; it also marks the folder as one of ours.
+MAIN = '''"""Written by `python -m tools label`."""
+
+from tools.labelling.serving.app import BundleApp
+
+__all__ = ["BundleApp"]
+'''
+LEFT_OUT = ("models", "runs", "data", "predictions", "__pycache__")
+
+
+def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset: str | None = None) -> Path:
+    """Make the folder, or bring the one of an earlier server up to date; a model that was trained there stays.
+
+    Args:
+        folder: of the server; new, empty, or made by an earlier call.
+        bundle: the bundle to copy.
+        model: weights to serve; None takes those of the folder, else those of the bundle, else none.
+        preset: preset of the bundle to train with where there are no weights; those bring their own.
+
+    Returns:
+        The bundle's copy.
+
+    Raises:
+        UserError: a folder of something else, missing weights, or a preset that the bundle or the weights do not have.
+    """
+    if not (bundle / "configs" / "metadata.json").is_file():
+        known = ", ".join(sorted(p.parents[1].name for p in bundle.parent.glob("*/configs/metadata.json")))
+        raise UserError(f"--bundle: expected one of {known}, found {bundle.name!r}")
+    if folder.exists() and any(folder.iterdir()) and not (folder / "main.py").is_file():
+        raise UserError(f"{folder}: expected a new folder or an earlier server's, found other files; choose another")
+    if model is not None and not model.is_file():
+        raise UserError(f"{model}: expected the weights to serve (model.pt), found no such file; check --model")
+    copy = folder / "model" / bundle.name
+    partial = copy.with_name(f".{bundle.name}.{os.getpid()}.partial")
+    try:
+        copy_bundle(bundle, partial)
+        for source in (model, copy / "models" / "model.pt", bundle / "models" / "model.pt"):
+            if source is not None and source.is_file():
+                shutil.copy2(source, partial / "models" / "model.pt")
+                if source.with_suffix(".json").is_file():
+                    shutil.copy2(source.with_suffix(".json"), partial / "models" / "model.json")
+                break
+        fit_configs(partial, preset)
+        shutil.rmtree(copy, ignore_errors=True)
+        partial.replace(copy)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    (folder / "main.py").write_text(MAIN, encoding="utf-8")
+    return copy
+
+
+def copy_bundle(bundle: Path, target: Path) -> None:
+    """Copy what belongs to a bundle, its `scripts` as files and not as a link; without models, runs and caches."""
+    shutil.copytree(bundle, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    (target / "models").mkdir()
+
+
+def fit_configs(bundle: Path, preset: str | None) -> None:
+    """Make the copied configs those of the weights: what model.json says of method, preset and network.
+
+    Raises:
+        UserError: see `make_workspace`.
+    """
+    path = bundle / "models" / "model.json"
+    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = {"method": about.get("method"), "preset": about.get("preset"), "network_options": about.get("network")}
+    if preset is not None and settings["preset"] not in (None, preset):
+        raise UserError(f"--preset: expected {settings['preset']!r}, which the weights were trained with, found {preset!r}")
+    settings["preset"] = settings["preset"] or preset
+    for name in ("train", "inference"):
+        config = bundle / "configs" / f"{name}.json"
+        content = json.loads(config.read_text(encoding="utf-8"))
+        if settings["preset"] is not None:
+            expect_one_of("--preset", settings["preset"], content["presets"])
+        write_json(config, content | {key: value for key, value in settings.items() if value is not None})
