@@ -7,10 +7,14 @@ PYTHON ?= python3.11 python3 python
 run := $(VENV)/bin/python
 is_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 
-.PHONY: help setup setup-dev demo test lint clean
+# MONAI Label's requirements contradict those of the rest, so it has an environment of its own.
+LABEL_VENV ?= .venv-label
+label_run  := $(LABEL_VENV)/bin/python
+
+.PHONY: help setup setup-dev demo test lint label label-test clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "Settings: BUNDLE=$(BUNDLE)  VENV=$(VENV)  PYTHON='$(PYTHON)'"
 
 setup: $(VENV)/.setup  ## make the environment and install requirements.txt
@@ -29,15 +33,21 @@ lint: setup-dev  ## check style, format and types
 	$(run) -m ruff format --check
 	$(run) -m mypy
 
+label: $(LABEL_VENV)/.setup-label  ## make the environment of MONAI Label, which `python -m tools label` starts
+	@echo "$(LABEL_VENV) is ready: $(run) -m tools label --help (after make setup)"
+
+label-test: setup-dev label  ## test the real server of MONAI Label
+	$(run) -m pytest -m label_server
+
 clean:  ## remove the caches (environment, data, runs and models stay)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find bundles tools tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(run):
+$(run) $(label_run): %/bin/python:
 	@for python in $(PYTHON); do \
 	  if $$python $(is_311) 2>/dev/null; then \
-	    echo "making $(VENV) with $$($$python --version)"; \
-	    $$python -m venv $(VENV) || { rm -f $@; echo "error: $$python could not make $(VENV) (see above)" >&2; exit 2; }; \
+	    echo "making $* with $$($$python --version)"; \
+	    $$python -m venv $* || { rm -f $@; echo "error: $$python could not make $(VENV) (see above)" >&2; exit 2; }; \
 	    exit 0; \
 	  fi; \
 	done; \
@@ -55,4 +65,11 @@ $(VENV)/.setup: requirements.txt | $(run)
 $(VENV)/.setup-dev: requirements-dev.txt $(VENV)/.setup
 	@echo "installing $< into $(VENV)"
 	@$(run) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(LABEL_VENV)/.setup-label: requirements-label.txt requirements-label-no-deps.txt | $(label_run)
+	@$(label_run) $(is_311) || { echo "error: $(LABEL_VENV) is not of Python 3.11: remove it, or name another with make LABEL_VENV=FOLDER" >&2; exit 2; }
+	@echo "installing $< into $(LABEL_VENV) (the first time takes some minutes)"
+	@$(label_run) -m pip install --quiet --disable-pip-version-check -r $<
+	@$(label_run) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-label-no-deps.txt
 	@touch $@

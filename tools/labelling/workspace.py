@@ -78,7 +78,9 @@ def fit_configs(bundle: Path, preset: str | None) -> None:
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     settings = {"method": about.get("method"), "preset": about.get("preset"), "network_options": about.get("network")}
     if preset is not None and settings["preset"] not in (None, preset):
-        raise UserError(f"--preset: expected {settings['preset']!r}, which the weights were trained with, found {preset!r}")
+        raise UserError(
+            f"--preset: expected {settings['preset']!r}, which the weights were trained with, found {preset!r}"
+        )
     settings["preset"] = settings["preset"] or preset
     for name in ("train", "inference"):
         config = bundle / "configs" / f"{name}.json"

@@ -9,10 +9,11 @@ from typing import Any
 
 import monailabel
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
-from .requests import BadRequest, check_infer, check_name, check_train
+from .requests import RequestError, check_infer, check_name, check_train
 from .tasks import Infer, Train
 
 
@@ -23,10 +24,12 @@ class BundleApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self._infers: dict[str, Any] = {}
         self.bundle = conf["models"]
         self.root = Path(app_dir) / "model" / self.bundle
         metadata = json.loads((self.root / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+        self.classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+        names = [name.lower() for _, name in sorted(self.classes.items(), key=lambda item: int(item[0]))]
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -34,8 +37,30 @@ class BundleApp(MONAILabelApp):
             name=f"{metadata['name']} (MONAI Label {monailabel.__version__})",
             description=metadata["description"],
             version=metadata["version"],
-            labels=[name.lower() for _, name in sorted(classes.items(), key=lambda c: int(c[0])) if name != "background"],
+            labels=names[1:],
         )
+
+    def init_datastore(self) -> Any:
+        """The studies; a label for training is saved only if it fits its image, and the earlier one stays otherwise."""
+        store = super().init_datastore()
+        save = store.save_label
+
+        def save_checked(image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> Any:
+            if label_tag == DefaultLabelTag.FINAL and image_id in store.list_images():
+                self._check_label(image_id, store.get_image_uri(image_id), label_filename)
+            return save(image_id, label_filename, label_tag, label_info)
+
+        store.save_label = save_checked
+        return store
+
+    def _check_label(self, study: str, image: str, label: str) -> None:
+        from scripts.errors import UserError
+        from scripts.transforms import LoadCased
+
+        try:
+            LoadCased(num_classes=len(self.classes) - 1)({"image": image, "label": label})
+        except UserError as error:
+            raise RequestError(str(error).replace(label, f"label of {study}"), 422) from None
 
     def init_infers(self) -> dict[str, Any]:
         """The bundle's inference, as soon as there is a model."""
@@ -60,20 +85,21 @@ class BundleApp(MONAILabelApp):
         """See MONAILabelApp.infer.
 
         Raises:
-            BadRequest: an unknown model or image, or a parameter that it cannot have.
+            RequestError: an unknown model or image, or a parameter that it cannot have.
         """
         self._find_model()
-        model, image = request.get("model"), request.get("image")
-        self._check_model(model, self._infers)
+        self._check_model(request.get("model"), self._infers)
+        image = request.get("image")
         store = datastore or self.datastore()
         uploads = [tempfile.gettempdir()] + ([self.sessions().store_path] if self.sessions() else [])
         if not isinstance(image, str) or not any(Path(image).is_relative_to(folder) for folder in uploads):
             image = check_name("image", image)
             if image not in store.list_images():
-                raise BadRequest(f"image: expected the id of a study, found {image!r}", 404)
-        options = self._infers[self.bundle].config()
-        fixed = {key: request[key] for key in ("model", "image", "label", "session") if key in request}
-        return dict(super().infer(fixed | check_infer({k: v for k, v in request.items() if k not in fixed}, options), datastore))
+                raise RequestError(f"image: expected the id of a study, found {image!r}", 404)
+        named = {key: value for key, value in request.items() if key in ("model", "image", "label", "session")}
+        params = {key: value for key, value in request.items() if key not in named}
+        checked = check_infer(params, self._infers[self.bundle].config())
+        return dict(super().infer(named | checked, datastore))
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """See MONAILabelApp.train."""
@@ -83,19 +109,24 @@ class BundleApp(MONAILabelApp):
         """The options of a training request.
 
         Raises:
-            BadRequest: an unknown model, an option that it cannot have, or no study with a label.
+            RequestError: an unknown model, an option that it cannot have, or no study with a label.
         """
         self._check_model(request.get("model"), self._trainers)
         ours = {k: v for k, v in request.items() if k not in ("model", "bundle_path", "gpus", "local_rank")}
         if not self.datastore().get_labeled_images():
-            raise BadRequest("training: expected at least one study with a final label, found none; save one first")
+            raise RequestError("training: expected at least one study with a final label, found none; save one first")
         return check_train(ours, self._trainers[self.bundle].config())
+
+    def names(self, kind: str) -> list[str]:
+        """What there is of a kind of task: "batch/infer", "activelearning" or "scoring"."""
+        tasks = {"batch/infer": self._infers, "activelearning": self._strategies, "scoring": self._scoring_methods}
+        return list(tasks[kind])
 
     def _check_model(self, model: Any, tasks: dict[str, Any]) -> None:
         if model != self.bundle:
-            raise BadRequest(f"model: expected {self.bundle!r}, found {model!r}", 404)
+            raise RequestError(f"model: expected {self.bundle!r}, found {model!r}", 404)
         if model not in tasks:
-            raise BadRequest(f"model: {self.bundle} has no model.pt yet; train first", 409)
+            raise RequestError(f"model: {self.bundle} has no model.pt yet; train first", 409)
 
     def _find_model(self) -> None:
         if not self._infers:

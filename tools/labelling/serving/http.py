@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.train import run_model
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 from monailabel.interfaces.utils.app import app_instance
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from .requests import BadRequest, check_name
+from .requests import RequestError, check_name
 
 # Before the app is made: left empty, web pages of any origin may read what a browser on this machine can reach. An
 # environment variable will not do, since MONAI Label cannot start with it.
-settings.MONAI_LABEL_CORS_ORIGINS = [f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}"]
+OWN_ORIGINS = [f"http://{host}:{settings.MONAI_LABEL_SERVER_PORT}" for host in ("127.0.0.1", "localhost")]
+settings.MONAI_LABEL_CORS_ORIGINS = OWN_ORIGINS
 from monailabel.app import app  # noqa: E402
 
 NAMES = ("image", "label", "tag", "id", "session_id", "logfile")  # query parameters that become part of a path
+TASKS = ("batch/infer", "activelearning", "scoring")
 one_at_a_time = threading.Lock()
 router = APIRouter()
 
@@ -36,9 +39,9 @@ def _object(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text or "{}")
     except json.JSONDecodeError as error:
-        raise BadRequest(f"params: expected a JSON object, found text that does not parse ({error})") from None
+        raise RequestError(f"params: expected a JSON object, found text that does not parse ({error})") from None
     if not isinstance(content, dict):
-        raise BadRequest(f"params: expected a JSON object, found {text[:80]!r}")
+        raise RequestError(f"params: expected a JSON object, found {text[:80]!r}")
     return content
 
 
@@ -48,19 +51,19 @@ def infer(
     model: str,
     image: str = "",
     session_id: str = "",
-    params: str = Form("{}"),
-    file: UploadFile = File(None),
-    label: UploadFile = File(None),
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
     output: ResultType | None = None,
 ) -> Any:
     """As MONAI Label's own, but in a thread, so that the server answers meanwhile; one inference at a time."""
     chosen = {k: v for k, v in _object(params).items() if k not in ("model", "image", "label", "session")}
     if not (image or session_id or file):
-        raise BadRequest("image: expected the id of a study, found none")
+        raise RequestError("image: expected the id of a study, found none")
+    if output == ResultType.dicom_seg and not isinstance(app_instance().datastore(), DICOMWebDatastore):
+        raise RequestError("output: expected image, json or all where the studies are files, found dicom_seg")
     with one_at_a_time:
-        return run_inference(
-            background_tasks, model, image, session_id, json.dumps(chosen), file, label, output
-        )
+        return run_inference(background_tasks, model, image, session_id, json.dumps(chosen), file, label, output)
 
 
 @router.post("/train/{model}")
@@ -72,19 +75,25 @@ def train(model: str, params: dict[str, Any] | None = None, enqueue: bool = Fals
 
 @app.middleware("http")
 async def check_query(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse ids that could name a file elsewhere."""
+    """Refuse ids that could name a file elsewhere, tasks that there are not, and what pages of other origins send."""
+    if request.headers.get("origin", OWN_ORIGINS[0]) not in OWN_ORIGINS:
+        return _answer(403, "origin: expected this server's own pages")
     try:
         for name in NAMES:
             for value in request.query_params.getlist(name):
                 if value:
                     check_name(name, value)
-    except BadRequest as error:
+        for kind in TASKS if request.method == "POST" else ():
+            task = request.url.path.removeprefix(f"/{kind}/")
+            if task not in ("", request.url.path) and task not in (known := app_instance().names(kind)):
+                raise RequestError(f"{kind}: expected one of {', '.join(known) or 'none'}, found {task!r}", 404)
+    except RequestError as error:
         return _answer(error.status, str(error))
     return await call_next(request)
 
 
-@app.exception_handler(BadRequest)
-async def bad_request(request: Request, error: BadRequest) -> Response:
+@app.exception_handler(RequestError)
+async def bad_request(request: Request, error: RequestError) -> Response:
     """Say what is wrong with the request."""
     return _answer(error.status, str(error))
 

@@ -16,7 +16,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 MOST_EPOCHS = 10000
 
 
-class BadRequest(ValueError):
+class RequestError(ValueError):
     """A request that cannot be served as it stands; `status` is the HTTP status to answer with."""
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -28,10 +28,10 @@ def check_name(what: str, value: Any) -> str:
     """An id or a tag of a client.
 
     Raises:
-        BadRequest: anything that is no plain file name.
+        RequestError: anything that is no plain file name.
     """
     if not isinstance(value, str) or not NAME.match(value) or ".." in value:
-        raise BadRequest(f"{what}: expected a plain name, found {value!r}")
+        raise RequestError(f"{what}: expected a plain name, found {value!r}")
     return value
 
 
@@ -39,20 +39,20 @@ def check_option(name: str, value: Any, offered: Any) -> Any:
     """A value for an option that the app offers with a default, or with a list to choose from.
 
     Raises:
-        BadRequest: a value of another kind than the default, or one that is not in the list.
+        RequestError: a value of another kind than the default, or one that is not in the list.
     """
     if isinstance(offered, list) and all(isinstance(choice, str) for choice in offered):
         if value == offered or (isinstance(value, str) and value in offered):
             return value
-        raise BadRequest(f"{name}: expected one of {', '.join(offered)}, found {value!r}")
+        raise RequestError(f"{name}: expected one of {', '.join(offered)}, found {value!r}")
     if isinstance(offered, bool):
         fits = isinstance(value, bool)
     elif isinstance(offered, str):
-        raise BadRequest(f"{name}: this server does not let it be set")
+        raise RequestError(f"{name}: this server does not let it be set")
     else:  # a number, or numbers: either may stand for the other, as one per axis
         fits = _is_number(value) or (isinstance(value, list) and 0 < len(value) <= 3 and all(map(_is_number, value)))
     if not fits:
-        raise BadRequest(f"{name}: expected a value like {offered!r}, found {value!r}")
+        raise RequestError(f"{name}: expected a value like {offered!r}, found {value!r}")
     return value
 
 
@@ -64,7 +64,7 @@ def check_infer(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
         options: what the model offers, with its defaults.
 
     Raises:
-        BadRequest: a known parameter with a value that it cannot have.
+        RequestError: a known parameter with a value that it cannot have.
     """
     checks = {
         "result_extension": lambda value: isinstance(value, str) and EXTENSION.match(value) and ".." not in value,
@@ -86,7 +86,7 @@ def check_infer(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
             if value is None:
                 continue
             if not checks[name](value):
-                raise BadRequest(f"{name}: expected another value, found {value!r}")
+                raise RequestError(f"{name}: expected another value, found {value!r}")
             checked[name] = value
         else:
             logger.info("left out of an inference request: %s", name)
@@ -97,7 +97,7 @@ def check_train(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
     """The parameters of a training request.
 
     Raises:
-        BadRequest: a known parameter with a value that it cannot have, or one that a training does not have.
+        RequestError: a known parameter with a value that it cannot have, or one that a training does not have.
     """
     checked = {}
     for name, value in params.items():
@@ -106,13 +106,13 @@ def check_train(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
         elif name in options:
             checked[name] = check_option(name, value, options[name])
         elif name not in ("name", "description"):
-            raise BadRequest(f"{name}: expected one of {', '.join(options)}, found no such option of a training")
+            raise RequestError(f"{name}: expected one of {', '.join(options)}, found no such option of a training")
     epochs = checked.get("max_epochs", 1)
     if not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:
-        raise BadRequest(f"max_epochs: expected a whole number from 1 to {MOST_EPOCHS}, found {epochs!r}")
+        raise RequestError(f"max_epochs: expected a whole number from 1 to {MOST_EPOCHS}, found {epochs!r}")
     share = checked.get("val_split", 0)
     if not _is_number(share) or not 0 <= share < 1:
-        raise BadRequest(f"val_split: expected a share from 0 to below 1, found {share!r}")
+        raise RequestError(f"val_split: expected a share from 0 to below 1, found {share!r}")
     return checked
 
 
@@ -120,11 +120,11 @@ def check_device(value: Any, offered: list[str]) -> Any:
     """A device by the name that the app offers, or as torch names it.
 
     Raises:
-        BadRequest: anything else.
+        RequestError: anything else.
     """
     if value == offered or value in offered or (isinstance(value, str) and re.match(r"^(cpu|cuda(:\d{1,2})?)$", value)):
         return value
-    raise BadRequest(f"device: expected one of {', '.join(offered)}, found {value!r}")
+    raise RequestError(f"device: expected one of {', '.join(offered)}, found {value!r}")
 
 
 def _is_number(value: Any) -> bool:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 
-def write_streams(folder: Path, labelled: Mapping[str, tuple[str, str]], unlabelled: Mapping[str, str], share: float) -> dict[str, Any]:
+def write_streams(
+    folder: Path, labelled: Mapping[str, tuple[str, str]], unlabelled: Mapping[str, str], share: float
+) -> dict[str, Any]:
     """Write the studies as a datalist and a split, the files that every training of this project reads.
 
     They are data to the bundle's config, not part of it: a file name is never evaluated.
@@ -36,7 +38,10 @@ def write_streams(folder: Path, labelled: Mapping[str, tuple[str, str]], unlabel
     percent = float(f"{100 * len(own) / len(train):.10g}")
     split = {"train": train, "validation": validation, "test": [], "labelled": {f"{percent:.10g}": own}}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("datalist", {"cases": cases}), ("split", {"source": "studies of a MONAI Label server", **split})):
+    for name, content in (
+        ("datalist", {"cases": cases}),
+        ("split", {"source": "studies of a MONAI Label server", **split}),
+    ):
         partial = folder / f"{name}.json.partial"
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         partial.replace(folder / f"{name}.json")

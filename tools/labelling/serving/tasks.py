@@ -17,14 +17,14 @@ from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
-from .requests import BadRequest
+from .requests import RequestError
 from .streams import write_streams
 
 logger = logging.getLogger(__name__)
 
 
 class OwnNetwork(BundleConstants):
-    """The bundle's `network` instead of its `network_def`: the same in the memory format that the bundle infers with."""
+    """The bundle's `network` instead of its `network_def`: the same, in its memory format."""
 
     def key_network_def(self) -> str:
         """Name of the key."""
@@ -46,6 +46,21 @@ class Infer(BundleInferTask):
         load, *others = super().pre_transforms(data)
         return [load, self._check, *others]
 
+    def __call__(self, request: dict[str, Any], callbacks: Any = None) -> Any:
+        """Infer.
+
+        Raises:
+            RequestError: it fails with options other than the bundle's own.
+        """
+        try:
+            return super().__call__(request, callbacks)
+        except (RuntimeError, ValueError) as error:
+            own = getattr(self, "displayable_configs", {})
+            changed = [f"{name} {request[name]!r}" for name in own if request.get(name, own[name]) != own[name]]
+            if isinstance(error, RequestError) or not changed:
+                raise
+            raise RequestError(f"expected options to infer with, found {', '.join(changed)}: {error}") from error
+
     def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Callable[..., Any]]) -> dict[str, Any]:
         """Without `image_path` meanwhile: MONAI's Spacingd takes every item named image_... for meta data."""
         path = data.pop("image_path", None)
@@ -57,7 +72,7 @@ class Infer(BundleInferTask):
         image = data[self.key_image]
         name = os.path.basename(str(image.meta.get("filename_or_obj", "the image")))
         if not torch.isfinite(image).all():
-            raise BadRequest(f"{name}: expected finite numbers, found NaN or infinity", 422)
+            raise RequestError(f"{name}: expected finite numbers, found NaN or infinity", 422)
         modality = self.bundle_config.get_parsed_content("dataset::modality", default=None)
         check_modality(image, modality, name)
         return data
@@ -85,18 +100,19 @@ class Train(BundleTrainTask):
         """Train.
 
         Raises:
-            BadRequest: no study has a label.
+            RequestError: no study has a label.
         """
         labelled, unlabelled = studies(datastore)
         if not labelled:
-            raise BadRequest("training: expected at least one study with a final label, found none; save one first")
+            raise RequestError("training: expected at least one study with a final label, found none; save one first")
         options = self.config() | request
         root, models = Path(self.bundle_path), Path(self.bundle_path) / "models"
-        overrides = write_streams(root / "training", labelled, unlabelled, options["val_split"])
+        folder = root.parents[1] / "training"
+        overrides = write_streams(folder, labelled, unlabelled, options["val_split"])
         device = name_to_device(options["device"])
         overrides |= {
             "bundle_root": str(root),
-            "run_dir": str(root / "training" / "run"),
+            "run_dir": str(folder / "run"),
             "ckpt_dir": str(models),
             "device": f"$torch.device({device!r})",
             "train::trainer::max_epochs": options["max_epochs"],
