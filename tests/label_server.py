@@ -38,7 +38,7 @@ class Answer:
 class LabelServer:
     """A server in a process of its own, on a free port of this machine; a context manager."""
 
-    def __init__(self, bundle: Path, studies: Path, output: Path, *options: str) -> None:
+    def __init__(self, bundle: Path, studies: Path | str, output: Path, *options: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

@@ -71,6 +71,7 @@ def environment(folder: Path, bundle: Path, python: Path) -> dict[str, str]:
         "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
         "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": modality}),
+        "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "5",  # seconds, in which a stored series or SEG goes unseen
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "NO_PROXY": HOST,
     }

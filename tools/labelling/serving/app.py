@@ -13,6 +13,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
+from .dicom_seg import write_and_read_own_codes
 from .requests import RequestError, check_infer, check_name, check_train
 from .tasks import Infer, Train
 
@@ -30,6 +31,7 @@ class BundleApp(MONAILabelApp):
         metadata = json.loads((self.root / "configs" / "metadata.json").read_text(encoding="utf-8"))
         self.classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         names = [name.lower() for _, name in sorted(self.classes.items(), key=lambda item: int(item[0]))]
+        write_and_read_own_codes(self.root / "configs")
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -46,7 +48,8 @@ class BundleApp(MONAILabelApp):
         save = store.save_label
 
         def save_checked(image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> Any:
-            if label_tag == DefaultLabelTag.FINAL and image_id in store.list_images():
+            whole = not label_filename.endswith(".bin")  # raw voxels, as one viewer sends them, have no grid to check
+            if label_tag == DefaultLabelTag.FINAL and whole and image_id in store.list_images():
                 self._check_label(image_id, store.get_image_uri(image_id), label_filename)
             return save(image_id, label_filename, label_tag, label_info)
 

@@ -62,6 +62,8 @@ def infer(
         raise RequestError("image: expected the id of a study, found none")
     if output == ResultType.dicom_seg and not isinstance(app_instance().datastore(), DICOMWebDatastore):
         raise RequestError("output: expected image, json or all where the studies are files, found dicom_seg")
+    if output == ResultType.dicom_seg:
+        chosen["label_info"] = []  # MONAI Label insists on it, and dicom_seg knows better
     with one_at_a_time:
         return run_inference(background_tasks, model, image, session_id, json.dumps(chosen), file, label, output)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import monai.bundle
 import torch
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
@@ -147,13 +147,7 @@ class Train(BundleTrainTask):
 
 def studies(datastore: Datastore) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """The files of the studies with a final label (image, label), and the image of each of the others, by id."""
-    labelled, unlabelled = {}, {}
-    for study in sorted(datastore.list_images()):
-        image = datastore.get_image_uri(study)
-        label_id = datastore.get_label_by_image_id(study, DefaultLabelTag.FINAL)
-        label = datastore.get_label_uri(label_id, DefaultLabelTag.FINAL) if label_id else ""
-        if label and os.path.exists(label):
-            labelled[study] = (image, label)
-        else:
-            unlabelled[study] = image
-    return labelled, unlabelled
+    labels = {pair["image"]: pair["label"] for pair in datastore.datalist()}  # of a DICOMweb server it fetches them
+    images = {study: os.path.realpath(datastore.get_image_uri(study)) for study in sorted(datastore.list_images())}
+    labelled = {study: (image, labels[image]) for study, image in images.items() if image in labels}
+    return labelled, {study: image for study, image in images.items() if study not in labelled}
