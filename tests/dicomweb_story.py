@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import SimpleITK
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -34,6 +35,7 @@ def series(path: Path, number: int) -> list[Dataset]:
         one = Dataset()
         one.file_meta = FileMetaDataset()
         one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.preamble = b"\0" * 128
         one.is_little_endian, one.is_implicit_VR = True, False
         one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = CTImageStorage
         one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[path.name, str(z)])
@@ -80,7 +82,15 @@ def main(images: Path, bundle: Path, weights: Path, output: Path, label: Path) -
                     "PUT", f"/datastore/label?image={ids[study]}&tag=final", {"label": images / label.name}
                 ).status,
             ]
-            saved = server.form("PUT", f"/datastore/label?image={ids[study]}&tag=final", {"label": label}).json()
+            # A viewer draws on the image as the server gives it, whose slices may be counted from the other end.
+            (output / "image.nii.gz").write_bytes(server.get(f"/datastore/image?image={ids[study]}").body)
+            drawn = output / "drawn.nii.gz"
+            grid = SimpleITK.ReadImage(str(output / "image.nii.gz"))
+            on_grid = SimpleITK.Resample(
+                SimpleITK.ReadImage(str(label)), grid, interpolator=SimpleITK.sitkNearestNeighbor
+            )
+            SimpleITK.WriteImage(on_grid, str(drawn))
+            saved = server.form("PUT", f"/datastore/label?image={ids[study]}&tag=final", {"label": drawn}).json()
             assert saved["image"] == ids[study]
             time.sleep(6)  # as long as MONAI Label remembers what the DICOM server had
         # A server with an empty cache knows of the label from the SEG alone.

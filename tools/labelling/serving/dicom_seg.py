@@ -44,7 +44,7 @@ def segments(configs: Path) -> dict[int, dict[str, Any]]:
             "SegmentLabel": name,
             "SegmentDescription": name,
             "SegmentAlgorithmName": f"{metadata['name']} {metadata['version']}",
-            "SegmentedPropertyCategoryCodeSequence": _code("123037004", "Anatomical Structure", "SCT"),
+            "SegmentedPropertyCategoryCodeSequence": _code("91723000", "Anatomical Structure", "SCT"),
             TYPE: _code(f"{configs.parent.name[:12]}_{number}", name, "99DCA"),
         }
         known = coded.get("segments", {}).get(number)
@@ -66,7 +66,7 @@ def _code(value: str, meaning: str, scheme: str) -> dict[str, str]:
 
 def present(label: str) -> list[int]:
     """The classes in a label file."""
-    values = np.unique(SimpleITK.GetArrayViewFromImage(SimpleITK.ReadImage(label)))
+    values = np.unique(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(label)))
     return [int(value) for value in values if value]
 
 
