@@ -1,6 +1,6 @@
 """What `test_label_dicomweb.py` runs inside a network namespace, with the Python of `make label`.
 
-Usage: dicomweb_story.py FOLDER_OF_NIFTI BUNDLE WEIGHTS OUTPUT LABEL_NIFTI. Stores the images as CT series by STOW, infers one,
+Usage: dicomweb_story.py FOLDER_OF_NIFTI BUNDLE WEIGHTS OUTPUT LABEL_NIFTI. Stores the images as CT series, infers one,
 stores a label as SEG, trains, and infers again; writes what came back into OUTPUT.
 """
 
