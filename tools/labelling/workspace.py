@@ -76,7 +76,8 @@ def fit_configs(bundle: Path, preset: str | None) -> None:
     """
     path = bundle / "models" / "model.json"
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    settings = {"method": about.get("method"), "preset": about.get("preset"), "network_options": about.get("network")}
+    earlier = {"method": about.get("method"), "preset": about.get("preset"), "network_options": about.get("network")}
+    settings: dict[str, Any] = dict(about.get("inference", earlier))
     if preset is not None and settings["preset"] not in (None, preset):
         raise UserError(
             f"--preset: expected {settings['preset']!r}, which the weights were trained with, found {preset!r}"
