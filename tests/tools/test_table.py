@@ -135,7 +135,7 @@ def test_methods_with_other_seeds_and_settings_say_so(output: Path, table: Table
     leave_run(output, "cps", 0, settings={"lr": "0.01", "amp": "False", "split_file": "b.json"})
     text = table()
     assert "| labels alone (seeds 0, 1) " in text
-    assert "| CPS (seeds 0) " in text
+    assert "| CPS (seed 0) " in text
     assert "preset cpu, amp=False; seeds 0 or 0, 1\n" in text
     assert "- cps with lr=0.01\n- supervised with lr=0.03\n" in text
     assert "‡" not in text  # the published Jaccards of CPS: no column shows them

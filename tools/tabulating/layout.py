@@ -107,7 +107,7 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
         row = known.get(method.name)
         group = row.group if row else "ablation" if method.variant_of else "other"
         title = TITLES.get(method.name) or (row.method if row else method.name)
-        title += "" if alike else f" (seeds {', '.join(map(str, method.seeds))})"
+        title += "" if alike else f" (seed{'s' * (len(method.seeds) > 1)} {', '.join(map(str, method.seeds))})"
         cells = {column: _cell(column, method, printed.get(method.name), ranks[column]) for column in ranks}
         groups[GROUPS[group]].append(Line(method.name, title, method.seeds, cells))
     unit = methods[0].rows[0]["unit"]
