@@ -16,6 +16,8 @@ from scripts.datalists import read_json
 from scripts.errors import UserError, first_line
 from scripts.files import sha256, write_json
 
+from .trained import trained_settings
+
 
 def add_model(source: Path, staged: Path) -> str:
     """Add model.pt and, where they are, model.json and model.ts to a bundle; its configs then fit the model.
@@ -43,7 +45,7 @@ def add_model(source: Path, staged: Path) -> str:
             )
         write_json(target / "model.json", _without_folders(about))
         for name in ("train", "inference"):
-            _set_defaults(staged / "configs" / f"{name}.json", _trained_with(about))
+            _set_defaults(staged / "configs" / f"{name}.json", trained_settings(about))
     network = _read_config(staged / "configs" / "inference.json").get_parsed_content("network_def")
     load_predictor(network, weights)
     if script.is_file():
@@ -51,13 +53,6 @@ def add_model(source: Path, staged: Path) -> str:
     if not about:
         return f"model {weights}, without a model.json that says how it was trained: the configs keep their defaults"
     return f"model {weights}: method {about['method']}, preset {about['preset']}"
-
-
-def _trained_with(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of inference.json with the values that the model was trained with."""
-    earlier = {"method": about["method"], "preset": about["preset"], "network_options": about["network"]}
-    trained: dict[str, Any] = about.get("inference", earlier)
-    return trained
 
 
 def _without_folders(value: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 from scripts.errors import UserError, expect_one_of
 from scripts.files import write_json
 
+from ..trained import trained_settings
+
 # MONAI Label looks for a class in this file of the app's folder; it also marks the folder as one of ours.
 MAIN = '''"""Written by `python -m tools label`."""
 
@@ -76,13 +78,12 @@ def fit_configs(bundle: Path, preset: str | None) -> None:
     """
     path = bundle / "models" / "model.json"
     about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    earlier = {"method": about.get("method"), "preset": about.get("preset"), "network_options": about.get("network")}
-    settings: dict[str, Any] = dict(about.get("inference", earlier))
-    if preset is not None and settings["preset"] not in (None, preset):
+    settings = trained_settings(about)
+    if preset is not None and settings.get("preset") not in (None, preset):
         raise UserError(
             f"--preset: expected {settings['preset']!r}, which the weights were trained with, found {preset!r}"
         )
-    settings["preset"] = settings["preset"] or preset
+    settings["preset"] = settings.get("preset") or preset
     for name in ("train", "inference"):
         config = bundle / "configs" / f"{name}.json"
         content = json.loads(config.read_text(encoding="utf-8"))

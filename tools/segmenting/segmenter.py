@@ -25,6 +25,7 @@ from scripts.networks.dca import DCANet
 
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
+from ..trained import trained_settings
 
 logger = logging.getLogger(__name__)
 
@@ -214,9 +215,7 @@ def _overrides(bundle: Path, checkpoint: Path, device: str | None, options: Opti
     overrides: dict[str, Any] = {"bundle_root": str(bundle), "checkpoint": str(checkpoint), "datalist": []}
     about = checkpoint.with_suffix(".json")
     if about.is_file():
-        content = read_json(about, "description of a model")
-        named = {"method": "method", "preset": "preset", "network_options": "network"}
-        overrides |= {key: content[name] for key, name in named.items() if name in content}
+        overrides |= trained_settings(read_json(about, "description of a model"))
     if options.fast and "overlap" in whole:
         overrides["overlap"] = FAST_OVERLAP
     if device is not None:
