@@ -43,6 +43,7 @@ class DCA(SemiSupervised):
         ramp, ramp_length: its warm-up (see `base.RAMPS`) and the share of the training that it takes.
         unsup_gradient: how far the unlabelled term reaches: "encoder" through D_A into the shared encoder,
             "aggregation" into D_A alone.
+        unsup_experts: add the experts' losses on the pseudo-labels, each of its own group, to the unlabelled term.
         pseudo_label: "stitched" experts, or "mean" of their softmax and D_A's.
         teacher_decay: above 0, an exponential moving average of the network with this decay makes the pseudo-labels.
         mix: what D_A is shown as an unlabelled image. "none": the image. "cutmix": with a box out of another unlabelled
@@ -77,6 +78,7 @@ class DCA(SemiSupervised):
         ramp: str = "sigmoid",
         ramp_length: float = 0.4,
         unsup_gradient: str = "encoder",
+        unsup_experts: bool = False,
         pseudo_label: str = "mean",
         teacher_decay: float = 0.99,
         mix: str = "copy_paste",
@@ -101,7 +103,8 @@ class DCA(SemiSupervised):
         self.grouping, self.manual_groups, self.size_unit = grouping, manual_groups, size_unit
         self.label_split, self.expert_dice = label_split, expert_dice
         self.supervise_aggregation = supervise_aggregation
-        self.unsup_gradient, self.pseudo_label = unsup_gradient, pseudo_label
+        self.unsup_gradient, self.unsup_experts = unsup_gradient, unsup_experts
+        self.pseudo_label = pseudo_label
         self.mix = mix
         self.absent = absent
         self.groups: Grouping | None = None
@@ -131,8 +134,9 @@ class DCA(SemiSupervised):
         shape = list(images.shape)
         features = net.encoder(pad_to_multiple(images, net.divisor))
         maps = net.decode_experts(features)
-        expert_logits = net.expert_logits([m[:labelled] for m in maps[-1]])
-        losses = {"loss_experts": self._expert_loss(crop_to(expert_logits, shape), label)}
+        taught = len(images) if self.unsup_experts else labelled
+        expert_logits = crop_to(net.expert_logits([m[:taught] for m in maps[-1]]), shape)
+        losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
             kept = labelled if self.supervise_aggregation else 0
@@ -148,6 +152,10 @@ class DCA(SemiSupervised):
                 stitched = crop_to(net.stitched([m[labelled:] for m in maps[-1]]), shape)
                 target = self._pseudo_label(stitched, aggregated[labelled:])
             losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
+            if self.unsup_experts:
+                losses["loss_unlabelled"] = losses["loss_unlabelled"] + self._expert_loss(
+                    expert_logits[:, labelled:], target
+                )
             loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
         return {"loss": loss, **losses}
 
