@@ -17,6 +17,7 @@ from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
 from .mixing import paste, random_boxes, swap_at_random
 from .pseudo_labels import hard_labels
+from .strong_views import change_intensities
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class DCA(SemiSupervised):
         mix: what D_A is shown as an unlabelled image. "none": the image. "cutmix": with a box out of another unlabelled
             image. "copy_paste": with a box out of a labelled image, or outside of the box, by turns of chance. The
             target is mixed alike, from the pseudo-labels of whole images and the true labels.
+        jitter: strength of `change_intensities` on all that the network, but not its teacher, is shown; 0 leaves it out.
         absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
     """
 
@@ -82,6 +84,7 @@ class DCA(SemiSupervised):
         pseudo_label: str = "mean",
         teacher_decay: float = 0.99,
         mix: str = "copy_paste",
+        jitter: float = 0.0,
         absent: str = "skip",
     ) -> None:
         super().__init__(predictor, unsup_weight, ramp, ramp_length)
@@ -105,7 +108,7 @@ class DCA(SemiSupervised):
         self.supervise_aggregation = supervise_aggregation
         self.unsup_gradient, self.unsup_experts = unsup_gradient, unsup_experts
         self.pseudo_label = pseudo_label
-        self.mix = mix
+        self.mix, self.jitter = mix, jitter
         self.absent = absent
         self.groups: Grouping | None = None
         self.teacher = moving_average(predictor, teacher_decay) if teacher_decay > 0 else None
@@ -131,6 +134,8 @@ class DCA(SemiSupervised):
             target = self._label_whole(image_u)
             image_u, target = self._mixed(image_u, target, image, label)
         images = image if image_u is None else torch.cat([image, image_u])
+        if self.jitter > 0:
+            images = change_intensities(images, self.jitter)
         shape = list(images.shape)
         features = net.encoder(pad_to_multiple(images, net.divisor))
         maps = net.decode_experts(features)
