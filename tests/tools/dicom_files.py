@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    JPEGLosslessSV1,
     MRImageStorage,
     generate_uid,
 )
@@ -150,7 +153,27 @@ def _set(image: Dataset, tags: dict[str, Any]) -> None:
 def _save(image: Dataset, path: Path, syntax: str) -> Path:
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    if syntax != ExplicitVRLittleEndian:
+    if syntax not in (ExplicitVRLittleEndian, JPEGLosslessSV1):
         image.compress(syntax, generate_instance_uid=False)
     pydicom.dcmwrite(path, image, enforce_file_format=True)
+    if syntax == JPEGLosslessSV1:  # pydicom can read it, but not write it
+        frame = _lossless_jpeg(path)
+        image.PixelData = encapsulate([frame])
+        image["PixelData"].VR = "OB"
+        image.file_meta.TransferSyntaxUID = syntax
+        pydicom.dcmwrite(path, image, enforce_file_format=True)
     return path
+
+
+def _lossless_jpeg(path: Path) -> bytes:
+    """The single frame of an uncompressed file as a JPEG stream (process 14, selection value 1), by GDCM."""
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    fragment = change.GetOutput().GetDataElement().GetSequenceOfFragments().GetFragment(0)
+    text: str = fragment.GetByteValue().GetBuffer()
+    return text.encode("utf-8", "surrogateescape")

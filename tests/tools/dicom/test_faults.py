@@ -111,7 +111,7 @@ def test_copies_of_an_image_are_passed_over_and_logged(tmp_path: Path, caplog: p
     assert "passed over 1 images that are copies" in caplog.text
 
 
-@pytest.mark.parametrize("syntax", [None, JPEG2000Lossless])
+@pytest.mark.parametrize("syntax", [None, JPEG2000Lossless, JPEGLosslessSV1])
 def test_truncated_pixels_are_named_with_the_file(syntax: str | None, tmp_path: Path) -> None:
     files = write(tmp_path, **({"syntax": syntax} if syntax else {}))
     files[3].write_bytes(files[3].read_bytes()[:-800])
@@ -119,7 +119,7 @@ def test_truncated_pixels_are_named_with_the_file(syntax: str | None, tmp_path: 
         read(tmp_path)
 
 
-def test_a_compression_that_nothing_decodes_is_named(tmp_path: Path) -> None:
+def test_pixels_that_no_decoder_reads_are_named(tmp_path: Path) -> None:
     files = write(tmp_path, syntax=JPEG2000Lossless)
     for file in files:
         image = pydicom.dcmread(file)

@@ -12,7 +12,7 @@ from monai.data import PydicomReader
 from monai.transforms import LoadImage
 from nibabel.eulerangles import euler2mat
 from numpy.typing import NDArray
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from tests.tools.dicom_files import write_enhanced, write_series
 from tools.dicom.reading import find_series
@@ -76,7 +76,9 @@ def test_nifti_of_a_volume_reads_back_the_same(tmp_path: Path) -> None:
     assert np.allclose(image.affine, volume.stack.affine, atol=1e-4)
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless])
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless, JPEGLosslessSV1]
+)
 def test_compressed_series_give_the_same_values(syntax: str, tmp_path: Path) -> None:
     write_series(tmp_path, noise(), affine_of("LPS"), syntax=syntax)
     (volume,) = read(tmp_path)
