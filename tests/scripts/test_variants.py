@@ -49,7 +49,10 @@ def test_a_variant_is_its_method_with_its_options(name, preset, sizes):
     method, plain = build(name, preset), build(variant.method, preset)
     assert type(method) is METHODS[variant.method]
     for option, value in variant.options.items():
-        assert getattr(method, option) == value
+        if option == "teacher_decay":
+            assert (method.teacher is not None) == (value > 0)
+        else:
+            assert getattr(method, option) == value
     for option in ("label_split", "grouping", "unsup_weight", "pseudo_label", "mix"):
         assert option in variant.options or getattr(method, option) == getattr(plain, option)
     for option in ("stitching", "residual"):
@@ -101,6 +104,11 @@ def test_explicit_options_win_over_the_variants(sizes):
     assert method.label_split
     assert method.predictor.stitching == "log_odds"
     assert not method.predictor.aggregation.with_dfam  # what is not named stays the variant's
+
+
+def test_an_explicit_prediction_wins_over_the_variants():
+    assert create_predictor("dca_plus", **NETWORK, prediction=None).prediction == "mean"
+    assert create_predictor("dca_plus", **NETWORK, prediction="stitched").prediction == "stitched"
 
 
 def test_a_misspelt_variant_is_answered_with_the_closest_name():

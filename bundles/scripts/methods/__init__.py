@@ -74,7 +74,7 @@ def create_predictor(
     """
     cls, variant = _resolve(method)
     chosen = dict(cls.published_network) if preset == "published" else {}
-    chosen |= {k: v for k, v in common.items() if v is not None} | dict(variant.network_options) | dict(options or {})
+    chosen |= dict(variant.network_options) | {k: v for k, v in common.items() if v is not None} | dict(options or {})
     return _call(cls.network, f"network of method {method}", chosen)
 
 

@@ -50,7 +50,7 @@ class DCA(SemiSupervised):
         mix: what D_A is shown as an unlabelled image. "none": the image. "cutmix": with a box out of another unlabelled
             image. "copy_paste": with a box out of a labelled image, or outside of the box, by turns of chance. The
             target is mixed alike, from the pseudo-labels of whole images and the true labels.
-        jitter: strength of `change_intensities` on all that the network, but not its teacher, is shown; 0 leaves it out.
+        jitter: strength of `change_intensities` on all that the network is shown, but not its teacher; 0: none.
         absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
     """
 

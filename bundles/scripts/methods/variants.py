@@ -1,4 +1,4 @@
-"""Named variants of a method: its options under a name of their own, such as the ablations of DCA."""
+"""Named variants of a method: its options under a name of their own, such as DCA's extension and ablations."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ class Variant:
 
 # `python -m tools check` reads this without running it, so the options are written out as literals.
 VARIANTS: dict[str, Variant] = {
+    # DCA as recommended, under every preset, and more: every decoder learns from pseudo-labels, what the network sees
+    # varies in brightness and contrast, and experts and D_A predict together.
+    "dca_plus": Variant(
+        "dca",
+        {
+            "supervise_aggregation": True,
+            "unsup_weight": 1.0,
+            "ramp_length": 0.4,
+            "unsup_experts": True,
+            "pseudo_label": "mean",
+            "teacher_decay": 0.99,
+            "mix": "copy_paste",
+            "jitter": 0.4,
+        },
+        {"stitching": "log_odds", "prediction": "mean"},
+    ),
     # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM, which is DCA.
     "dca_no_split": Variant("dca", {"label_split": False}, {"stitching": "mean", "dfam": "none"}),
     "dca_no_dfam": Variant("dca", network_options={"dfam": "none"}),

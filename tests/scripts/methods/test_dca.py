@@ -9,6 +9,7 @@ from scripts.errors import UserError
 from scripts.losses import segmentation_loss
 from scripts.methods.base import RAMPS
 from scripts.methods.dca import DCA
+from scripts.methods.strong_views import change_intensities
 from scripts.networks import DCANet
 from tests.method_cases import batch, fixed_normalisation, gradient
 
@@ -152,6 +153,22 @@ def test_loss_is_the_weighted_sum_of_its_terms(ramp, supervised):
     torch.testing.assert_close(losses["loss"], expected)
 
 
+def test_experts_minimise_the_loss_on_the_pseudo_labels_of_their_groups_where_asked():
+    image, label, image_u = batch()
+    plain, method = dca("fixed"), dca("fixed", unsup_experts=True)
+    method.load_state_dict(plain.state_dict())
+    net, target = method.predictor, method._label_whole(image_u)
+    assert all(set(target.unique().tolist()) & set(group) for group in GROUPS)
+    expected = plain(image, label, image_u, 1.0)["loss_unlabelled"]
+    for expert, group in zip(net.experts, GROUPS, strict=True):
+        own = torch.tensor([c if c in group else 0 for c in range(6)])[target]
+        expected = expected + segmentation_loss(expert(net.encoder(image_u))[-1], own, [0, *group])
+    losses = method(image, label, image_u, 1.0)
+    torch.testing.assert_close(losses["loss_unlabelled"], expected)
+    assert all(gradient(losses["loss_unlabelled"], expert).any() for expert in net.experts)
+    torch.testing.assert_close(losses["loss_experts"], plain(image, label, image_u, 1.0)["loss_experts"])
+
+
 def test_without_unlabelled_images_dca_learns_from_the_labels():
     method = dca("fixed")
     image, label, image_u = batch()
@@ -243,6 +260,19 @@ def test_copy_paste_joins_unlabelled_images_and_their_pseudo_labels_with_labelle
         assert torch.equal(target[i, :, :12], label[0, :, :12])
     assert torch.equal(mixed[..., 12:], image_u[..., 12:])
     assert torch.equal(target[..., 12:], pseudo_label[..., 12:])
+
+
+def test_jitter_changes_what_the_network_sees_and_not_what_its_teacher_sees():
+    image, label, image_u = batch()
+    method = dca("fixed", teacher_decay=0.9, jitter=0.4)
+    target = method._label_whole(image_u)
+    torch.manual_seed(3)
+    seen = change_intensities(torch.cat([image, image_u]), 0.4)
+    torch.manual_seed(3)
+    losses = method(image, label, image_u, 1.0)
+    logits = method.predictor(seen)
+    torch.testing.assert_close(losses["loss_aggregation"], segmentation_loss(logits[:2], label))
+    torch.testing.assert_close(losses["loss_unlabelled"], segmentation_loss(logits[2:], target))
 
 
 @pytest.mark.parametrize("options", [{}, {"mix": "cutmix"}, {"teacher_decay": 0.0}, {"mix": "none"}])
