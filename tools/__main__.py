@@ -23,6 +23,7 @@ VERBS = {
     "segment": "label maps, DICOM SEG and volumes of NIfTI images and DICOM series",
     "table": "what `compare` measured, in the layout of the published tables and beside them",
     "package": "a bundle with its code and model as a folder and a zip, for MONAI's loaders and applications",
+    "simulate": "whether labelling what the experts disagree on beats labelling any studies",
     "label": "MONAI Label's server for a bundle: infer, label and train from a viewer",
 }
 

@@ -12,7 +12,7 @@ from scripts.errors import UserError
 from .comparing.executors import run_here, run_on_cluster
 from .comparing.plan import plan
 from .comparing.progress import Progress
-from .comparing.request import Request, choose_methods
+from .comparing.request import Request, choose_methods, read_pairs, read_seeds
 from .comparing.state import FAILED, LOG, QUEUED, Run, held, is_finished, now, read_state, write_state
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: mistakes in the arguments or the config, other settings than those of the runs that are there, or a
             test set that has been scored.
     """
-    slurm = {key: int(value) if value.isdigit() else value for key, value in _pairs(args.slurm, "--slurm").items()}
+    slurm = {key: int(value) if value.isdigit() else value for key, value in read_pairs(args.slurm, "--slurm").items()}
     if slurm and args.executor != "slurm":
         raise UserError(f"--slurm: expected --executor slurm beside it, found --executor {args.executor}; add it")
     request = _request(args)
@@ -111,10 +111,6 @@ def _request(args: argparse.Namespace) -> Request:
     if not (bundle / "configs" / "train.json").is_file():
         known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/train.json"))
         raise UserError(f"--bundle: expected one of {', '.join(known)}, found {args.bundle!r}")
-    try:
-        seeds = [int(word) for word in args.seeds.split(",")]
-    except ValueError:
-        raise UserError(f"--seeds: expected whole numbers such as 0,1,2, found {args.seeds!r}") from None
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers: expected at least 1, found {args.workers}")
     return Request(
@@ -122,23 +118,13 @@ def _request(args: argparse.Namespace) -> Request:
         args.dataset_dir.resolve(),
         args.output.resolve(),
         choose_methods(args.methods, bundle),
-        list(dict.fromkeys(seeds)),
+        read_seeds(args.seeds),
         args.percent,
         args.preset,
         args.steps,
-        _pairs(args.set, "--set"),
+        read_pairs(args.set, "--set"),
         args.test,
     )
-
-
-def _pairs(words: Sequence[str], option: str) -> dict[str, str]:
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not (key and equals):
-            raise UserError(f"{option}: expected KEY=VALUE, found {word!r}")
-        pairs[key] = value
-    return pairs
 
 
 def _report(runs: Sequence[Run], args: argparse.Namespace) -> int:

@@ -96,3 +96,30 @@ def choose_methods(text: str, bundle: Path) -> list[str]:
     if not chosen:
         raise UserError(f"--methods: expected at least one name, found {text!r}; choose from {', '.join(known)}")
     return list(dict.fromkeys(chosen))
+
+
+def read_seeds(text: str) -> list[int]:
+    """The numbers in a list such as "0,1,2", each once.
+
+    Raises:
+        UserError: anything else.
+    """
+    try:
+        return list(dict.fromkeys(int(word) for word in text.split(",")))
+    except ValueError:
+        raise UserError(f"--seeds: expected whole numbers such as 0,1,2, found {text!r}") from None
+
+
+def read_pairs(words: Sequence[str], option: str) -> dict[str, str]:
+    """The settings in words such as "lr=0.1".
+
+    Raises:
+        UserError: a word without a key or without "=".
+    """
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise UserError(f"{option}: expected KEY=VALUE, found {word!r}")
+        pairs[key] = value
+    return pairs

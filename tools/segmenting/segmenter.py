@@ -21,7 +21,7 @@ from scripts.engine import Autocast
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
 from scripts.networks.blocks import crop_to, pad_to_multiple
-from scripts.networks.dca import DCANet
+from scripts.networks.dca import EXPERT_NAMES, DCANet
 
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
@@ -77,6 +77,9 @@ class Segmenter:
         device: such as "cpu" or "cuda:0"; None takes the bundle's choice.
         options: see `Options`.
 
+    `weights` is then the hash of the model, and `groups` the group of each class ("head", "medium", "tail") if the scores
+    of disagreement are computed, else empty.
+
     Raises:
         UserError: a missing model, an unknown setting or device, weights of another network.
     """
@@ -102,6 +105,7 @@ class Segmenter:
         self.inferer = parser.get_parsed_content("inferer")
         network = parser.get_parsed_content("network").eval()
         self.prediction = network.prediction if isinstance(network, DCANet) and not self.options.fast else None
+        self.groups = _groups(network) if self.prediction else {}
         whole = _WithExperts(network) if self.prediction else network
         self.network = Autocast(whole, self.device, parser.get_parsed_content("amp"))
         self.transforms = [
@@ -194,6 +198,11 @@ class _WithExperts(nn.Module):
         if parts is None:
             return torch.cat([network(x), crop_to(torch.cat([aggregated, stitched], 1), list(x.shape))], 1)
         return crop_to(torch.cat(parts, 1), list(x.shape))
+
+
+def _groups(network: DCANet) -> dict[int, str]:
+    names = EXPERT_NAMES[len(network.experts)]
+    return {c: names[expert] for c, expert in enumerate(network.owner.tolist(), 1)}
 
 
 def _as_bytes(values: torch.Tensor) -> NDArray[np.uint8]:

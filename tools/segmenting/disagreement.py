@@ -1,0 +1,33 @@
+"""How much a network's experts disagree on a whole image, out of what they disagree on each structure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Of a class's group: see docs/label.md for the reasons.
+WEIGHTS: Mapping[str, float] = {"head": 1.0, "medium": 2.0, "tail": 3.0}
+
+
+def by_group(scores: Mapping[int, float], groups: Mapping[int, str], names: Mapping[int, str]) -> dict[str, Any]:
+    """Scores per class (see `segmenter.Result`) as {group: {name of the class: score}}, without empty groups."""
+    return {
+        group: {names[c]: score for c, score in scores.items() if groups[c] == group}
+        for group in WEIGHTS
+        if any(groups[c] == group for c in scores)
+    }
+
+
+def overall(organs: Mapping[str, Mapping[str, float]], weights: Mapping[str, float] = WEIGHTS) -> float:
+    """The mean over the structures that either prediction sees, weighted by their groups: 0 agrees, 1 disagrees.
+
+    Args:
+        organs: scores by group and structure, as `by_group` gives them.
+        weights: of each group, 0 or more.
+
+    Returns:
+        The mean; 1 where nothing that has a weight is seen, since a person has to look at that.
+    """
+    pairs = [(weights[group], score) for group, scores in organs.items() for score in scores.values()]
+    total = sum(weight for weight, _ in pairs)
+    return sum(weight * score for weight, score in pairs) / total if total else 1.0
