@@ -1,7 +1,7 @@
 """`python -m tools simulate`: does labelling the patients that the experts disagree on most beat labelling any?
 
-For every seed, a model is trained with the labels of some patients. Then more patients get their label: in one arm those on
-which this model's experts disagree most, in the other any. Both arms train from scratch, alike, and are scored.
+For every seed, a model is trained with the labels of some patients. Then more patients get their label: in one arm
+those on which this model's experts disagree most, in the other any. Both arms train from scratch, alike.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     pool = args.pool or len(train)
     if min(args.labelled, args.more) < 1 or not args.labelled + args.more < pool <= len(train):
         raise UserError(
-            f"--labelled {args.labelled}, --more {args.more}, --pool {pool}: expected 1 or more of each and more than both "
-            f"together in the pool of at most {len(train)} patients, the training patients of {args.split_file}"
+            f"--labelled {args.labelled}, --more {args.more}, --pool {pool}: expected 1 or more of each, and more than both "
+            f"together in the pool, which is at most the {len(train)} training patients of {args.split_file}"
         )
     rows = []
     for seed in read_seeds(args.seeds):

@@ -77,8 +77,9 @@ class Segmenter:
         device: such as "cpu" or "cuda:0"; None takes the bundle's choice.
         options: see `Options`.
 
-    `weights` is then the hash of the model, and `groups` the group of each class ("head", "medium", "tail") if the scores
-    of disagreement are computed, else empty.
+    Attributes:
+        weights: hash of the model.
+        groups: group of each class ("head", "medium", "tail"); empty where no disagreement is computed.
 
     Raises:
         UserError: a missing model, an unknown setting or device, weights of another network.

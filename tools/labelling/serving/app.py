@@ -12,9 +12,12 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
+from monailabel.utils.async_tasks.utils import tasks
 
+from .active_learning import Disagreement, MostDisagreement, has_experts, unscored
+from .choosing import NAME
 from .dicom_seg import write_and_read_own_codes
-from .requests import RequestError, check_infer, check_name, check_train
+from .requests import RequestError, check_infer, check_name, check_options, check_train, check_weights
 from .tasks import Infer, Train
 
 
@@ -41,6 +44,8 @@ class BundleApp(MONAILabelApp):
             version=metadata["version"],
             labels=names[1:],
         )
+        # Of a DICOM server's studies, which may be any number, scoring fetches the images: only if it is asked to.
+        self._auto_update_scoring &= not studies.startswith(("http://", "https://"))
 
     def init_datastore(self) -> Any:
         """The studies; a label for training is saved only if it fits its image, and the earlier one stays otherwise."""
@@ -77,7 +82,11 @@ class BundleApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Any]:
         """How the next study to label is chosen."""
-        return {"random": Random(), "first": First()}
+        return {"random": Random(), "first": First(), NAME: MostDisagreement(self.root)}
+
+    def init_scoring_methods(self) -> dict[str, Any]:
+        """What the strategies choose by."""
+        return {NAME: Disagreement(self.root, {int(c): name.lower() for c, name in self.classes.items()})}
 
     def info(self) -> dict[str, Any]:
         """See MONAILabelApp.info."""
@@ -120,6 +129,39 @@ class BundleApp(MONAILabelApp):
             raise RequestError("training: expected at least one study with a final label, found none; save one first")
         return check_train(ours, self._trainers[self.bundle].config())
 
+    def check_scoring(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The options of a request to score.
+
+        Raises:
+            RequestError: an option that it cannot have, no model, or one without experts.
+        """
+        self._expect_experts()
+        return check_options(request, self._scoring_methods[NAME].config())
+
+    def check_strategy(self, strategy: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The options of a request for the next study.
+
+        Raises:
+            RequestError: for the study of most disagreement: an option that it cannot have, no model, or one without
+                experts.
+        """
+        if strategy != NAME:
+            return request
+        self._expect_experts()
+        return check_weights(request, self._strategies[NAME].info()["config"])
+
+    def async_scoring(self, method: Any, params: Any = None) -> dict[str, Any]:
+        """Score in the background, as MONAI Label wants after a start, a training and a request for the next study.
+
+        Nothing is started where there is nothing to score, or where a scoring is waiting to start.
+        """
+        if not (self.root / "models" / "model.pt").exists() or not has_experts(self.root):
+            return {}
+        waiting = any(task["status"] == "SUBMITTED" for task in tasks("scoring"))
+        if waiting or not unscored(self.root, self.datastore()):
+            return {}
+        return dict(super().async_scoring(method, params) or {})
+
     def names(self, kind: str) -> list[str]:
         """What there is of a kind of task: "batch/infer", "activelearning" or "scoring"."""
         tasks = {"batch/infer": self._infers, "activelearning": self._strategies, "scoring": self._scoring_methods}
@@ -130,6 +172,14 @@ class BundleApp(MONAILabelApp):
             raise RequestError(f"model: expected {self.bundle!r}, found {model!r}", 404)
         if model not in tasks:
             raise RequestError(f"model: {self.bundle} has no model.pt yet; train first", 409)
+
+    def _expect_experts(self) -> None:
+        self._find_model()
+        self._check_model(self.bundle, self._infers)
+        if not has_experts(self.root):
+            raise RequestError(
+                f"{NAME}: expected a model with experts (DCA), found one without; use first or random", 409
+            )
 
     def _find_model(self) -> None:
         if not self._infers:

@@ -11,12 +11,15 @@ from fastapi import APIRouter, BackgroundTasks, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.endpoints.activelearning import sample
 from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.train import run_model
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from .choosing import NAME
 from .requests import RequestError, check_name
 
 # Before the app is made: left empty, web pages of any origin may read what a browser on this machine can reach. An
@@ -73,6 +76,25 @@ def train(model: str, params: dict[str, Any] | None = None, enqueue: bool = Fals
     """As MONAI Label's own, but what is wrong with a request is said at once; always in the background."""
     options = app_instance().check_training({"model": model, **(params or {})})
     return run_model(model, options, run_sync=False, enqueue=enqueue)
+
+
+@router.post("/scoring/{method}")
+def score(method: str, params: dict[str, Any] | None = None) -> Any:
+    """As MONAI Label's own, but always in the background, and after a scoring that is running."""
+    options = app_instance().check_scoring(params or {})
+    return AsyncTask.run("scoring", request={"method": method}, params=options, enqueue=True)[0]
+
+
+@router.post("/scoring/")
+def score_all() -> Any:
+    """The one scoring that there is."""
+    return score(NAME)
+
+
+@router.post("/activelearning/{strategy}")
+def next_study(strategy: str, params: dict[str, Any] | None = None) -> Any:
+    """As MONAI Label's own, but in a thread, and with its options checked."""
+    return sample(strategy, app_instance().check_strategy(strategy, params or {}))
 
 
 @app.middleware("http")

@@ -14,6 +14,8 @@ EXTENSION = re.compile(r"^\.[A-Za-z0-9.]{1,16}$")
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MOST_EPOCHS = 10000
+MOST_WEIGHT = 1000
+SENT_ALONG = ("client_id", "label_tag", "labels")  # with a request for the next study
 
 
 class RequestError(ValueError):
@@ -99,14 +101,7 @@ def check_train(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
     Raises:
         RequestError: a known parameter with a value that it cannot have, or one that a training does not have.
     """
-    checked = {}
-    for name, value in params.items():
-        if name == "device":
-            checked[name] = check_device(value, options["device"])
-        elif name in options:
-            checked[name] = check_option(name, value, options[name])
-        elif name not in ("name", "description"):
-            raise RequestError(f"{name}: expected one of {', '.join(options)}, found no such option of a training")
+    checked = check_options(params, options)
     epochs = checked.get("max_epochs", 1)
     if not isinstance(epochs, int) or not 1 <= epochs <= MOST_EPOCHS:
         raise RequestError(f"max_epochs: expected a whole number from 1 to {MOST_EPOCHS}, found {epochs!r}")
@@ -114,6 +109,40 @@ def check_train(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
     if not _is_number(share) or not 0 <= share < 1:
         raise RequestError(f"val_split: expected a share from 0 to below 1, found {share!r}")
     return checked
+
+
+def check_options(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request that has nothing but the options that the app offers.
+
+    Raises:
+        RequestError: a value that an option cannot have, or no such option.
+    """
+    checked = {}
+    for name, value in params.items():
+        if name == "device":
+            checked[name] = check_device(value, options["device"])
+        elif name in options:
+            checked[name] = check_option(name, value, options[name])
+        elif name not in ("name", "description"):
+            raise RequestError(f"{name}: expected one of {', '.join(options)}, found no such option")
+    return checked
+
+
+def check_weights(params: Mapping[str, Any], options: Mapping[str, float]) -> dict[str, Any]:
+    """The parameters of a request for the next study: a weight for each group of classes, and what viewers add.
+
+    Raises:
+        RequestError: a weight that is no number from 0 on, no weight above 0, or no such option.
+    """
+    weights = {name: value for name, value in params.items() if name not in SENT_ALONG}
+    for name, value in weights.items():
+        if name not in options:
+            raise RequestError(f"{name}: expected one of {', '.join(options)}, found no such option")
+        if not _is_number(value) or not 0 <= value <= MOST_WEIGHT:
+            raise RequestError(f"{name}: expected a weight from 0 to {MOST_WEIGHT}, found {value!r}")
+    if not any({**options, **weights}.values()):
+        raise RequestError(f"{', '.join(options)}: expected a weight above 0, found none")
+    return dict(params)
 
 
 def check_device(value: Any, offered: list[str]) -> Any:
