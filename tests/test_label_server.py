@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,26 +12,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.bundle_commands import INFER, SYNAPSE, edit_json
+from tests.bundle_commands import INFER, SYNAPSE
 from tests.bundle_runner import BundleRunner
-from tests.label_server import LabelServer
-from tools.labelling.workspace import copy_bundle
+from tests.label_server import LabelServer, copy_studies, tiny_bundle
 
 pytestmark = pytest.mark.label_server
 
-TINY = {"spacing": [8, 8, 8], "patch_size": [16, 16, 16], "width": 4}
-TINY_TRAINING = {"steps": 4, "val_steps": 2}
 ORGANS = json.loads((SYNAPSE / "configs" / "train.json").read_text())["labels"]
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CT bundle with a network of the least size, untrained."""
-    folder = tmp_path_factory.mktemp("bundles") / "dca_synapse"
-    copy_bundle(SYNAPSE, folder)
-    for name, more in (("train", TINY_TRAINING), ("inference", {})):
-        edit_json(folder / "configs" / f"{name}.json", lambda c, more=more: c["presets"]["cpu"].update(TINY, **more))
-    return folder
+    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "dca_synapse")
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +36,6 @@ def server(
     studies = copy_studies(abdomen_phantom, folder / "studies")
     with LabelServer(bundle, studies, folder / "work", "--model", str(synapse_run[0] / "models/model.pt")) as running:
         yield running
-
-
-def copy_studies(phantom: Path, folder: Path) -> Path:
-    shutil.copytree(phantom / "images", folder)
-    return folder
 
 
 def own_inference(runner: BundleRunner, bundle: Path, image: Path, output: Path) -> NDArray[np.uint8]:

@@ -56,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     pool = args.pool or len(train)
     if min(args.labelled, args.more) < 1 or not args.labelled + args.more < pool <= len(train):
         raise UserError(
-            f"--labelled {args.labelled}, --more {args.more}, --pool {pool}: expected 1 or more of each, and more than both "
-            f"together in the pool, which is at most the {len(train)} training patients of {args.split_file}"
+            f"--labelled {args.labelled}, --more {args.more}, --pool {pool}: expected 1 or more of each, and more than "
+            f"both together in the pool, which is at most the {len(train)} training patients of {args.split_file}"
         )
     rows = []
     for seed in read_seeds(args.seeds):
         rows += _one_seed(args, roles, train, pool, seed)
-        write_json(args.output / "results.json", rows)
+        write_json(args.output / "results.json", {"runs": rows})
     print(_report(rows))
     print(f"wrote {args.output / 'results.json'}")
     return 0

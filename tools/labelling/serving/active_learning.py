@@ -24,8 +24,8 @@ NICENESS = 10  # of a scoring, which runs beside a server that somebody waits fo
 class Disagreement(ScoringMethod):
     """Segments each study without a label as `tools segment` does, and records how much the experts disagree on it.
 
-    A study's information gets "disagreement": {"overall", "organs": {group: {structure: score}}, "model": hash}; where it
-    could not be segmented, "error" stands for the scores. What the current model has dealt with is left alone.
+    A study's information gets "disagreement": {"overall", "organs": {group: {structure: score}}, "model": hash}; where
+    it could not be segmented, "error" stands for the scores. What the current model has dealt with is left alone.
 
     Args:
         root: folder of the bundle.
