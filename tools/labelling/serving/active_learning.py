@@ -124,7 +124,8 @@ def model_hash(root: Path) -> str:
 
 
 def has_experts(root: Path) -> bool:
-    """Whether the current model is one of experts, of which each owns some classes."""
+    """Whether there is a model, and it is one of experts, of which each owns some classes."""
     from scripts.checkpoints import load_tensors
 
-    return "owner" in load_tensors(root / "models" / "model.pt")
+    model = root / "models" / "model.pt"
+    return model.exists() and "owner" in load_tensors(model)

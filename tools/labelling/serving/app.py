@@ -155,7 +155,7 @@ class BundleApp(MONAILabelApp):
 
         Nothing is started where there is nothing to score, or where a scoring is waiting to start.
         """
-        if not (self.root / "models" / "model.pt").exists() or not has_experts(self.root):
+        if not has_experts(self.root):
             return {}
         waiting = any(task["status"] == "SUBMITTED" for task in tasks("scoring"))
         if waiting or not unscored(self.root, self.datastore()):
@@ -174,12 +174,9 @@ class BundleApp(MONAILabelApp):
             raise RequestError(f"model: {self.bundle} has no model.pt yet; train first", 409)
 
     def _expect_experts(self) -> None:
-        self._find_model()
-        self._check_model(self.bundle, self._infers)
         if not has_experts(self.root):
-            raise RequestError(
-                f"{NAME}: expected a model with experts (DCA), found one without; use first or random", 409
-            )
+            found = "one without" if (self.root / "models" / "model.pt").exists() else "none yet"
+            raise RequestError(f"{NAME}: expected a model with experts (DCA), found {found}; use first or random", 409)
 
     def _find_model(self) -> None:
         if not self._infers:
