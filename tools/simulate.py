@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.datalists import patients_by_role, read_json
-from scripts.errors import UserError
+from scripts.errors import UserError, first_few
 from scripts.files import write_json
 
 from .comparing.executors import run_here
@@ -53,6 +53,13 @@ def run(args: argparse.Namespace) -> int:
     """
     roles = patients_by_role(args.split_file, 100)
     train = sorted(roles["labelled"])
+    cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
+    without = set(train) - {case["patient"] for case in cases if "label" in case}
+    if without:
+        raise UserError(
+            f"{args.dataset_dir}: expected a label for every training patient, to be given in due course, found "
+            f"none for {first_few(sorted(without), 5)}"
+        )
     pool = args.pool or len(train)
     if min(args.labelled, args.more) < 1 or not args.labelled + args.more < pool <= len(train):
         raise UserError(
