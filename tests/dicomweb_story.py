@@ -1,7 +1,7 @@
 """What `test_label_dicomweb.py` runs inside a network namespace, with the Python of `make label`.
 
 Usage: dicomweb_story.py FOLDER_OF_NIFTI BUNDLE WEIGHTS OUTPUT LABEL_NIFTI. Stores the images as CT series, infers one,
-stores a label as SEG, trains, and infers again; writes what came back into OUTPUT.
+scores all, stores a label as SEG, and trains; writes what came back into OUTPUT.
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ def main(images: Path, bundle: Path, weights: Path, output: Path, label: Path) -
                     "PUT", f"/datastore/label?image={ids[study]}&tag=final", {"label": images / label.name}
                 ).status,
             ]
+            found["scored by itself"] = server.get("/scoring/").status
+            server.post("/scoring/disagreement").json()
+            found["scoring"] = server.wait_for("scoring")["status"]
+            found["next"] = server.post("/activelearning/disagreement").json()
             # A viewer draws on the image as the server gives it, whose slices may be counted from the other end.
             (output / "image.nii.gz").write_bytes(server.get(f"/datastore/image?image={ids[study]}").body)
             drawn = output / "drawn.nii.gz"

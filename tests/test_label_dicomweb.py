@@ -62,6 +62,13 @@ def test_inference_on_a_series_equals_the_bundles_own(story: Path, runner: Bundl
     np.testing.assert_array_equal(np.load(story / "inferred.npy"), expected)
 
 
+def test_series_are_scored_when_asked_for(story: Path) -> None:
+    assert (found(story)["scored by itself"], found(story)["scoring"]) == (404, "DONE")
+    assert found(story)["next"]["id"] in found(story)["ids"].values()
+    assert found(story)["next"]["current"]
+    assert 0 < found(story)["next"]["score"] == found(story)["next"]["disagreement"]["overall"]
+
+
 def test_every_class_has_its_own_code_in_a_seg(story: Path) -> None:
     inferred, stored = segments(story / "inferred.dcm"), segments(story / "stored.dcm")
     label = np.asarray(nib.nifti1.load(story / "drawn.nii.gz").dataobj)

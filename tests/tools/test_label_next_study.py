@@ -39,11 +39,9 @@ def test_scores_of_an_earlier_model_count_only_while_there_are_no_others() -> No
 
 def test_without_scores_it_is_the_first_and_without_studies_none() -> None:
     assert choose({"b": {}, "a": {}}, "new", WEIGHTS) == {"id": "a", "score": None, "current": False}
-    assert choose({"b": {"model": "new", "error": "damaged"}}, "new", WEIGHTS) == {
-        "id": "b",
-        "score": None,
-        "current": False,
-    }
+    damaged = {"a": {"model": "new", "error": "damaged"}}
+    assert choose(damaged | {"b": {}}, "new", WEIGHTS) == {"id": "b", "score": None, "current": False}
+    assert choose(damaged, "new", WEIGHTS) == {"id": "a", "score": None, "current": False}
     assert choose({}, "new", WEIGHTS) is None
 
 

@@ -19,7 +19,8 @@ def choose(records: Mapping[str, Mapping[str, Any]], model: str, weights: Mappin
     """The study on which the experts disagree most.
 
     Scores of different models do not compare, so those of the current model go first, whatever the others are. Those of
-    earlier models count only where it has none yet. Without any score it is the first study by name.
+    earlier models count only where it has none yet. Without any score it is the first study by name, of
+    those that could be read.
 
     Args:
         records: of each study without a label what scoring recorded: "organs", its scores by group and structure, and
@@ -34,6 +35,7 @@ def choose(records: Mapping[str, Mapping[str, Any]], model: str, weights: Mappin
     current = {study: record for study, record in known.items() if is_scored(record, model)}
     scores = {study: overall(record["organs"], weights) for study, record in (current or known).items()}
     if not scores:
-        return {"id": min(records), "score": None, "current": False} if records else None
+        readable = [study for study, record in records.items() if "error" not in record]
+        return {"id": min(readable or records), "score": None, "current": False} if records else None
     study = min(scores, key=lambda study: (-scores[study], study))
     return {"id": study, "score": scores[study], "current": bool(current)}
