@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from scripts.errors import UserError
+from scripts.files import sha256
 from tools.labelling.serving.choosing import choose
 from tools.labelling.serving.requests import RequestError, check_options, check_weights
 from tools.segmenting.disagreement import WEIGHTS
@@ -172,7 +173,8 @@ def test_what_happens_during_a_scoring_is_taken_into_account(score: Score, tmp_p
     train(tmp_path, 1)
     score(studies, segment)
     assert seen == ["a", "b", "a", "b", "d"]
-    assert len({studies.info[study]["disagreement"]["model"] for study in "abd"}) == 1
+    newest = sha256(tmp_path / "models" / "model.pt")
+    assert {studies.info[study]["disagreement"]["model"] for study in "abd"} == {newest}
     assert "disagreement" not in studies.info["c"]
 
 
