@@ -21,9 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.bundle_commands import SYNAPSE, edit_json
-from tools.labelling.workspace import copy_bundle
-
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE = 300  # seconds; a start takes 10 on an idle machine, a tiny training 30
 TINY = {"spacing": [8, 8, 8], "patch_size": [16, 16, 16], "width": 4}
@@ -32,6 +29,10 @@ TINY_TRAINING = {"steps": 4, "val_steps": 2}
 
 def tiny_bundle(folder: Path) -> Path:
     """The CT bundle with a network of the least size, untrained."""
+    # Here, since `dicomweb_story.py` imports this module outside of pytest, which knows the place of `scripts`.
+    from tests.bundle_commands import SYNAPSE, edit_json
+    from tools.labelling.workspace import copy_bundle
+
     copy_bundle(SYNAPSE, folder)
     for name, more in (("train", TINY_TRAINING), ("inference", {})):
         edit_json(folder / "configs" / f"{name}.json", lambda c, more=more: c["presets"]["cpu"].update(TINY, **more))

@@ -12,10 +12,8 @@ from scripts.errors import UserError
 from .comparing.executors import run_here, run_on_cluster
 from .comparing.plan import plan
 from .comparing.progress import Progress
-from .comparing.request import Request, choose_methods, read_pairs, read_seeds
+from .comparing.request import Request, choose_methods, find_bundle, read_pairs, read_seeds
 from .comparing.state import FAILED, LOG, QUEUED, Run, held, is_finished, now, read_state, write_state
-
-BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +105,7 @@ def _tell_scored(scored: Sequence[Run], more: bool, output: Path) -> None:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    bundle = BUNDLES / args.bundle
-    if not (bundle / "configs" / "train.json").is_file():
-        known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/train.json"))
-        raise UserError(f"--bundle: expected one of {', '.join(known)}, found {args.bundle!r}")
+    bundle = find_bundle(args.bundle)
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers: expected at least 1, found {args.workers}")
     return Request(

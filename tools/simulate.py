@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ from scripts.files import write_json
 
 from .comparing.executors import run_here
 from .comparing.plan import plan
-from .comparing.request import Request, read_pairs, read_seeds
+from .comparing.request import Request, find_bundle, read_pairs, read_seeds
 from .comparing.state import LOG, MODEL, is_finished, read_state
 
-BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 START, ARMS = "start", ("disagreement", "random")
 METHOD = "dca"
 PERCENT = 10  # under which a split lists its labelled patients, however many they are
@@ -67,9 +67,13 @@ def run(args: argparse.Namespace) -> int:
             f"both together in the pool, which is at most the {len(train)} training patients of {args.split_file}"
         )
     rows = []
-    for seed in read_seeds(args.seeds):
-        rows += _one_seed(args, roles, train, pool, seed)
-        write_json(args.output / "results.json", {"runs": rows})
+    try:
+        for seed in read_seeds(args.seeds):
+            rows += _one_seed(args, roles, train, pool, seed)
+            write_json(args.output / "results.json", {"runs": rows})
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on")
+        return 128 + signal.SIGINT
     print(_report(rows))
     print(f"wrote {args.output / 'results.json'}")
     return 0
@@ -80,6 +84,7 @@ def _one_seed(
 ) -> list[dict[str, Any]]:
     """The scores of one seed: a row of the start and one of each arm."""
     import numpy as np
+    from scipy.stats import spearmanr
 
     order = [train[i] for i in np.random.default_rng(seed).permutation(len(train))[:pool]]
     first, others = order[: args.labelled], order[args.labelled :]
@@ -97,7 +102,8 @@ def _one_seed(
         {"seed": seed, "arm": arm, "labelled": first + chosen.get(arm, []), **_dice(folder, args.test, tail)}
         for arm, folder in folders.items()
     ]
-    rows[0]["rank_correlation"] = _rank_correlation(scores)
+    pairs = [(one["disagreement"], one["error"]) for one in scores.values()]
+    rows[0]["rank_correlation"] = float(spearmanr(pairs).statistic)
     return rows
 
 
@@ -111,11 +117,22 @@ def _train(
 ) -> Path:
     """Train with these labels, unless that is done, and return the folder of the run."""
     output = (args.output / f"seed{seed}" / arm).resolve()
-    split = {"source": f"simulate, {arm}", "train": patients, "validation": roles["validation"], "test": roles["test"]}
-    if not (output / "split.json").is_file():
-        write_json(output / "split.json", split | {"labelled": {str(PERCENT): labelled}})
+    split = {
+        "source": f"simulate, {arm}",
+        "train": list(patients),
+        "validation": roles["validation"],
+        "test": roles["test"],
+        "labelled": {str(PERCENT): list(labelled)},
+    }
+    file = output / "split.json"
+    if not file.is_file():
+        write_json(file, split)
+    elif read_json(file, "split") != split:
+        raise UserError(
+            f"{file}: expected the patients of the runs that are there, found others; choose another --output"
+        )
     request = Request(
-        BUNDLES / args.bundle,
+        find_bundle(args.bundle),
         args.dataset_dir.resolve(),
         output,
         [METHOD],
@@ -123,7 +140,7 @@ def _train(
         PERCENT,
         args.preset,
         args.steps,
-        {**read_pairs(args.set, "--set"), "split_file": str(output / "split.json")},
+        {**read_pairs(args.set, "--set"), "split_file": str(file)},
         args.test,
     )
     runs = plan(request).runs
@@ -132,7 +149,8 @@ def _train(
         print(f"seed {seed}, {arm}: training with {len(labelled)} labelled patients", flush=True)
         run_here(runs, args.test, 1, lambda _: None)
     if not is_finished(state := read_state(folder), args.test):
-        raise UserError(f"{folder}: expected a training that succeeds, found: {state.get('error')}; see {folder / LOG}")
+        found = state.get("error") or state.get("state")
+        raise UserError(f"{folder}: expected a training that succeeds, found: {found}; see {folder / LOG}")
     return folder
 
 
@@ -146,7 +164,7 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
         from .segmenting.disagreement import by_group, overall
         from .segmenting.segmenter import Segmenter
 
-        segmenter = Segmenter(BUNDLES / args.bundle, start / MODEL)
+        segmenter = Segmenter(find_bundle(args.bundle), start / MODEL)
         names = {c: str(c) for c in segmenter.groups}
         cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
         scores = {}
@@ -164,14 +182,6 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
             scores[patient] = {"disagreement": float(disagreement), "error": float(error)}
         write_json(file, scores)
     return read_json(file, "scores of the patients")
-
-
-def _rank_correlation(scores: Mapping[str, Mapping[str, float]]) -> float:
-    """Spearman's, of disagreement and error over the patients."""
-    from scipy.stats import spearmanr
-
-    pairs = [(one["disagreement"], one["error"]) for one in scores.values()]
-    return float(spearmanr(pairs).statistic)
 
 
 def _dice(folder: Path, test: bool, tail: Sequence[int]) -> dict[str, float]:

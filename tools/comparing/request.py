@@ -12,6 +12,7 @@ from scripts.errors import UserError, did_you_mean
 from ..checking.components import methods, variants
 from ..checking.source import SourceCode
 
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 # Labels alone with every label of the training patients: the first row of the published tables.
 FULLY_SUPERVISED = "fully_supervised"
 
@@ -77,6 +78,19 @@ class Request:
             role: [*evaluating, "--evaluate_on", role, "--output_dir", str(folder / role)]
             for role in ("validation", "test")
         }
+
+
+def find_bundle(name: str) -> Path:
+    """The folder of a bundle that can be trained.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    bundle = BUNDLES / name
+    if not (bundle / "configs" / "train.json").is_file():
+        known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/train.json"))
+        raise UserError(f"--bundle: expected one of {', '.join(known)}, found {name!r}")
+    return bundle
 
 
 def choose_methods(text: str, bundle: Path) -> list[str]:
