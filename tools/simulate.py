@@ -25,7 +25,7 @@ from .comparing.state import LOG, MODEL, is_finished, read_state
 START, ARMS = "start", ("disagreement", "random")
 METHOD = "dca"
 PERCENT = 10  # under which a split lists its labelled patients, however many they are
-SCORES = "scores_native_mm.csv"
+SCORES = "summary_native_mm.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +56,8 @@ def run(args: argparse.Namespace) -> int:
     cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
     without = set(train) - {case["patient"] for case in cases if "label" in case}
     if without:
-        raise UserError(
-            f"{args.dataset_dir}: expected a label for every training patient, to be given in due course, found "
-            f"none for {first_few(sorted(without), 5)}"
-        )
+        found = first_few(sorted(without), 5)
+        raise UserError(f"{args.dataset_dir}: expected a label for every training patient, found none for {found}")
     pool = args.pool or len(train)
     if min(args.labelled, args.more) < 1 or not args.labelled + args.more < pool <= len(train):
         raise UserError(
@@ -117,20 +115,13 @@ def _train(
 ) -> Path:
     """Train with these labels, unless that is done, and return the folder of the run."""
     output = (args.output / f"seed{seed}" / arm).resolve()
-    split = {
-        "source": f"simulate, {arm}",
-        "train": list(patients),
-        "validation": roles["validation"],
-        "test": roles["test"],
-        "labelled": {str(PERCENT): list(labelled)},
-    }
+    split = {"source": f"simulate, {arm}", "train": list(patients), "labelled": {str(PERCENT): list(labelled)}}
+    split |= {role: roles[role] for role in ("validation", "test")}
     file = output / "split.json"
     if not file.is_file():
         write_json(file, split)
     elif read_json(file, "split") != split:
-        raise UserError(
-            f"{file}: expected the patients of the runs that are there, found others; choose another --output"
-        )
+        raise UserError(f"{file}: expected the patients of earlier runs, found others; choose another --output")
     request = Request(
         find_bundle(args.bundle),
         args.dataset_dir.resolve(),
@@ -161,7 +152,7 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
         import nibabel as nib
         import numpy as np
 
-        from .segmenting.disagreement import by_group, overall
+        from .segmenting.disagreement import by_group, differences, overall
         from .segmenting.segmenter import Segmenter
 
         segmenter = Segmenter(find_bundle(args.bundle), start / MODEL)
@@ -173,11 +164,9 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
             for case in (case for case in cases if case["patient"] == patient):
                 result = segmenter(args.dataset_dir / case["image"])
                 label = np.asarray(nib.nifti1.load(args.dataset_dir / case["label"]).dataobj)
-                assert result.disagreement is not None
-                same = [2 * ((label == c) & (result.labels == c)).sum() for c in names]
-                both = [(label == c).sum() + (result.labels == c).sum() for c in names]
-                error = 1 - np.mean([s / b for s, b in zip(same, both, strict=True) if b])
-                found.append((overall(by_group(result.disagreement, segmenter.groups, names)), float(error)))
+                errors = differences(result.labels, label, len(names))
+                organs = by_group(result.disagreement or {}, segmenter.groups, names)
+                found.append((overall(organs), sum(errors.values()) / max(1, len(errors))))
             disagreement, error = np.mean(found, axis=0)
             scores[patient] = {"disagreement": float(disagreement), "error": float(error)}
         write_json(file, scores)
@@ -185,14 +174,10 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
 
 
 def _dice(folder: Path, test: bool, tail: Sequence[int]) -> dict[str, float]:
-    """Mean over cases and classes, and over the classes of the tail."""
+    """Mean over the classes, and over those of the tail."""
     with (folder / ("test" if test else "validation") / SCORES).open(newline="", encoding="utf-8") as file:
-        rows = [(int(row["class"]), float(row["dice"])) for row in csv.DictReader(file) if row["dice"]]
-    means = {}
-    for name, classes in (("dice", {c for c, _ in rows}), ("tail_dice", set(tail))):
-        values = [value for c, value in rows if c in classes]
-        means[name] = sum(values) / len(values)
-    return means
+        dice = {row["class"]: float(row["dice"] or "nan") for row in csv.DictReader(file)}
+    return {"dice": dice["average"], "tail_dice": sum(dice[str(c)] for c in tail) / len(tail)}
 
 
 def _report(rows: Sequence[Mapping[str, Any]]) -> str:

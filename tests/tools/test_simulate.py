@@ -124,7 +124,7 @@ def test_a_second_call_goes_on_where_the_first_ended(simulate: Callable[..., tup
     assert simulate("--seeds", "0", "--steps", "9")[0] == 2  # other settings than those of the runs
     code, _, error = simulate("--seeds", "0", "--more", "3")
     assert code == 2
-    assert "expected the patients of the runs that are there" in error
+    assert "expected the patients of earlier runs" in error
 
 
 @pytest.mark.parametrize("words", [("--more", "5"), ("--labelled", "0"), ("--pool", "7"), ("--pool", "3")])

@@ -1,12 +1,28 @@
-"""How much a network's experts disagree on a whole image, out of what they disagree on each structure."""
+"""How much the experts of a network disagree: on each structure of an image, and on the whole of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Of a class's group: see docs/label.md for the reasons.
 WEIGHTS: Mapping[str, float] = {"head": 1.0, "medium": 2.0, "tail": 3.0}
+
+
+def differences(first: NDArray[Any], second: NDArray[Any], num_classes: int) -> dict[int, float]:
+    """1 - Dice of two label maps of one shape, for each of the classes 1..num_classes that either of them holds."""
+    sizes = [
+        np.bincount(labels.ravel().astype(np.int64), minlength=num_classes + 1)
+        for labels in (first, second, first[first == second])
+    ]
+    return {
+        c: float(1 - 2 * same / (a + b))
+        for c, (a, b, same) in enumerate(zip(*sizes, strict=True))
+        if 1 <= c <= num_classes and a + b
+    }
 
 
 def by_group(scores: Mapping[int, float], groups: Mapping[int, str], names: Mapping[int, str]) -> dict[str, Any]:

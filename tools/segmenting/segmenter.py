@@ -26,6 +26,7 @@ from scripts.networks.dca import EXPERT_NAMES, DCANet
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
 from ..trained import trained_settings
+from .disagreement import differences
 
 logger = logging.getLogger(__name__)
 
@@ -165,13 +166,7 @@ class Segmenter:
         """Scores per class, and the map if asked for; `experts` holds what `own` is not of D_A's and theirs."""
         both = [own, *experts][-2:]
         maps = [labels if logits is own else self._labels(item, logits) for logits in both]
-        first, second = (np.bincount(m.flatten().long().cpu(), minlength=self.num_classes + 1) for m in maps)
-        same = np.bincount(maps[0][maps[0] == maps[1]].flatten().long().cpu(), minlength=self.num_classes + 1)
-        scores = {
-            c: float(1 - 2 * same[c] / (first[c] + second[c]))
-            for c in range(1, self.num_classes + 1)
-            if first[c] + second[c]
-        }
+        scores = differences(maps[0].cpu().numpy(), maps[1].cpu().numpy(), self.num_classes)
         if not self.options.disagreement:
             return scores, None
         distance = 0.5 * (both[0].softmax(0) - both[1].softmax(0)).abs().sum(0, keepdim=True)

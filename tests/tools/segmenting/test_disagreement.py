@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.bundle_commands import SYNAPSE, TINY_3D
-from tools.segmenting.disagreement import by_group, overall
+from tools.segmenting.disagreement import by_group, differences, overall
 from tools.segmenting.segmenter import Options, Segmenter
 
 SETTINGS = [f"{key.removeprefix('--')}={value.title()}" for key, value in zip(TINY_3D[::2], TINY_3D[1::2], strict=True)]
 GROUPS = {1: "head", 2: "medium", 3: "tail", 4: "tail"}
 NAMES = {1: "liver", 2: "aorta", 3: "right adrenal", 4: "left adrenal"}
+
+
+def test_difference_of_two_label_maps_is_one_minus_dice_of_what_either_holds() -> None:
+    first = np.array([[0, 1, 1, 1], [2, 2, 0, 0]], np.uint8)
+    second = np.array([[0, 0, 1, 1], [0, 0, 4, 0]], np.uint8)
+    found = differences(first, second, 4)
+    assert found == {1: pytest.approx(1 - 2 * 2 / (3 + 2)), 2: 1, 4: 1}
 
 
 def test_structures_that_neither_prediction_sees_have_no_part() -> None:
