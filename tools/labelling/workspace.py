@@ -46,7 +46,7 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
     if model is not None and not model.is_file():
         raise UserError(f"{model}: expected the weights to serve (model.pt), found no such file; check --model")
     copy = folder / "model" / bundle.name
-    partial = copy.with_name(f".{bundle.name}.{os.getpid()}.partial")
+    partial, earlier = (copy.with_name(f".{bundle.name}.{os.getpid()}.{what}") for what in ("partial", "earlier"))
     try:
         copy_bundle(bundle, partial)
         for source in (model, copy / "models" / "model.pt", bundle / "models" / "model.pt"):
@@ -56,10 +56,12 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
                     shutil.copy2(source.with_suffix(".json"), partial / "models" / "model.json")
                 break
         fit_configs(partial, preset)
-        shutil.rmtree(copy, ignore_errors=True)
+        if copy.exists():  # aside, not away: it may hold the only copy of a trained model
+            copy.replace(earlier)
         partial.replace(copy)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(earlier, ignore_errors=True)
     (folder / "main.py").write_text(MAIN, encoding="utf-8")
     return copy
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scripts.files import write_json
 
 
 def write_streams(
@@ -38,13 +39,8 @@ def write_streams(
     percent = float(f"{100 * len(own) / len(train):.10g}")
     split = {"train": train, "validation": validation, "test": [], "labelled": {f"{percent:.10g}": own}}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (
-        ("datalist", {"cases": cases}),
-        ("split", {"source": "studies of a MONAI Label server", **split}),
-    ):
-        partial = folder / f"{name}.json.partial"
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(folder / f"{name}.json")
+    write_json(folder / "datalist.json", {"cases": cases})
+    write_json(folder / "split.json", {"source": "studies of a MONAI Label server", **split})
     return {"datalist": str(folder / "datalist.json"), "split_file": str(folder / "split.json"), "percent": percent}
 
 
