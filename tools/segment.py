@@ -6,7 +6,6 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from .segmenting.cases import find_cases
+    from .segmenting.preparing import modality_of, prepare
     from .segmenting.results import RECORD, read_rows, write_table
+    from .segmenting.segmenter import Options
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tools").setLevel(logging.INFO)
@@ -84,9 +85,10 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger("monai").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
     output = args.output.resolve()
-    modality = _modality(bundle, args.set)
+    options = Options(args.fast, args.probabilities, args.disagreement, args.set)
+    modality = modality_of(bundle, args.set)
     cases = find_cases(args.input.resolve(), output, modality, args.series)
-    work = _prepare(args, bundle, modality)
+    work = prepare(bundle, args.model, args.device, options, args.formats, args.phases)
     terminal = sys.stderr.isatty()
     failures = []
     with logging_redirect_tqdm():
@@ -119,40 +121,3 @@ def _attempt(case: Case, folder: Path, work: Work, overwrite: bool, progress: bo
             logger.exception("%s", case.name)
         return message or f"{type(error).__name__}: {first_line(error)}"
     return None
-
-
-def _modality(bundle: Path, settings: Sequence[str]) -> str:
-    """What the bundle takes: as the user sets it, where it takes several, else as its metadata say."""
-    from scripts.datalists import read_json
-
-    chosen = dict(word.split("=", 1) for word in settings if "=" in word).get("modality")
-    metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
-    return chosen or str(metadata["network_data_format"]["inputs"]["image"]["modality"])
-
-
-def _prepare(args: argparse.Namespace, bundle: Path, modality: str) -> Work:
-    """Load the network, and gather all that the results depend on."""
-    from scripts.datalists import read_json
-
-    from .dicom.segments import read_segments
-    from .dicom.writing import Algorithm
-    from .segmenting.running import Work
-    from .segmenting.segmenter import Options, Segmenter
-
-    metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
-    segmenter = Segmenter(
-        bundle, args.model, args.device, Options(args.fast, args.probabilities, args.disagreement, args.set)
-    )
-    settings = {
-        "bundle": bundle.name,
-        "version": metadata["version"],
-        "weights": segmenter.weights,
-        "fast": args.fast,
-        "formats": sorted(args.formats),
-        "probabilities": args.probabilities,
-        "disagreement": args.disagreement,
-        "phases": args.phases,
-        "set": sorted(args.set),
-    }
-    algorithm = Algorithm(metadata["name"], metadata["version"], segmenter.weights[:16])
-    return Work(segmenter, read_segments(bundle), modality, algorithm, args.formats, args.phases, settings)

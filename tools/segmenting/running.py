@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from scripts.errors import UserError
@@ -48,6 +49,24 @@ class Work:
         return {"image": case.identity, **self.settings}
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in one image of a case.
+
+    name: of the phase, such as "ED"; "" where there is but one image.
+    result: the label map and what belongs to it.
+    volume: the images of a series and how they lie, without the values; None for a file.
+    phase: of a cine, counted from 0.
+    written: whether its maps are, or its volumes alone.
+    """
+
+    name: str
+    result: Result
+    volume: DicomVolume | None = None
+    phase: int | None = None
+    written: bool = True
+
+
 def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -> None:
     """Segment a case and write its results into `folder`, or nothing after an error.
 
@@ -55,20 +74,48 @@ def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -
         UserError: an image or a series that cannot be segmented.
     """
     with new_folder(folder) as partial:
-        if case.image is not None:
-            _refuse_phases(work, case.source)
-            rows = _write(partial, case, work, "", work.segmenter(case.image, progress), None)
-        else:
-            assert case.series is not None
-            volumes = read_volumes(case.series, work.modality)
-            if len(volumes) == 1:
-                _refuse_phases(work, case.source)
-                rows = _write(partial, case, work, "", _segment(volumes[0], partial, case, work, progress), volumes[0])
-            else:
-                rows = _cine(partial, case, work, volumes, progress)
-        if "csv" in work.formats:
-            write_table(partial / "volumes.csv", rows)
-        write_record(partial, work.settings_of(case), rows, case=case.name, source=case.source)
+        write_case(case, partial, work, predict_case(case, partial, work, progress))
+
+
+def predict_case(case: Case, scratch: Path, work: Work, progress: bool = False) -> list[Prediction]:
+    """Segment a case: its image, or the phases of a cine.
+
+    Args:
+        case: what to segment.
+        scratch: a folder for volumes on the way; they are removed.
+        work: see `Work`.
+        progress: show a bar.
+
+    Raises:
+        UserError: an image or a series that cannot be segmented.
+    """
+    if case.image is not None:
+        _refuse_phases(work, case.source)
+        return [Prediction("", work.segmenter(case.image, progress))]
+    assert case.series is not None
+    volumes = read_volumes(case.series, work.modality)
+    if len(volumes) > 1:
+        return _cine(case, scratch, work, volumes, progress)
+    _refuse_phases(work, case.source)
+    return [Prediction("", _segment(volumes[0], scratch, case, work, progress), _without_values(volumes[0]))]
+
+
+def write_case(case: Case, folder: Path, work: Work, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """Write what was found in a case into an empty folder, and return its volumes."""
+    rows = []
+    for found in predictions:
+        if found.written:
+            _write_maps(folder, case, work, found)
+        rows += _rows(case, work, found)
+    if "csv" in work.formats:
+        write_table(folder / "volumes.csv", rows)
+    write_record(folder, work.settings_of(case), rows, case=case.name, source=case.source)
+    return rows
+
+
+def _without_values(volume: DicomVolume) -> DicomVolume:
+    """What is written refers to the images alone, and several series in memory would be large."""
+    return replace(volume, values=np.empty(0))
 
 
 def _refuse_phases(work: Work, source: str) -> None:
@@ -85,7 +132,7 @@ def _segment(volume: DicomVolume, folder: Path, case: Case, work: Work, progress
         image.unlink()
 
 
-def _cine(folder: Path, case: Case, work: Work, volumes: Sequence[DicomVolume], progress: bool) -> list[dict[str, Any]]:
+def _cine(case: Case, scratch: Path, work: Work, volumes: Sequence[DicomVolume], progress: bool) -> list[Prediction]:
     """Segment the phases that are asked for; without such, all of them, to find end-systole."""
     smallest = work.segments.smallest_at_end_systole
     if work.phases is None and smallest is None:
@@ -97,7 +144,7 @@ def _cine(folder: Path, case: Case, work: Work, volumes: Sequence[DicomVolume], 
     if wrong:
         raise UserError(f"--phases: expected 0 to {len(volumes) - 1} for {case.source}, found {wrong[0]}")
     bar = tqdm(chosen, "phases", disable=not progress)
-    results = {phase: _segment(volumes[phase], folder, case, work) for phase in bar}
+    results = {phase: _segment(volumes[phase], scratch, case, work) for phase in bar}
     names = {phase: f"phase{phase:02d}" for phase in chosen}
     written = list(chosen)
     if work.phases is None:
@@ -107,13 +154,11 @@ def _cine(folder: Path, case: Case, work: Work, volumes: Sequence[DicomVolume], 
         names |= {0: "ED", systole: "ES"}
         written = [0, systole]
         logger.info("%s: end-diastole is phase 0, end-systole phase %d of %d", case.source, systole, len(volumes))
-    rows: list[dict[str, Any]] = []
-    for phase, result in results.items():
-        if phase in written:
-            rows += _write(folder, case, work, names[phase], result, volumes[phase], phase)
-        else:  # its volumes show how the choice was made
-            rows += _rows(case, names[phase], result, work)
-    return rows
+    # The volumes of the phases that are not written show how the choice was made.
+    return [
+        Prediction(names[phase], result, _without_values(volumes[phase]), phase, phase in written)
+        for phase, result in results.items()
+    ]
 
 
 def _end_systole(voxels: Mapping[int, int], name: str, case: Case) -> int:
@@ -126,32 +171,25 @@ def _end_systole(voxels: Mapping[int, int], name: str, case: Case) -> int:
     return min(later, key=lambda phase: later[phase])
 
 
-def _rows(case: Case, phase: str, result: Result, work: Work) -> list[dict[str, Any]]:
+def _rows(case: Case, work: Work, found: Prediction) -> list[dict[str, Any]]:
     names = {c: segment.name for c, segment in work.segments.by_class.items()}
-    return volume_rows(case.name, phase, result.labels, result.affine, names, result.disagreement)
+    result = found.result
+    return volume_rows(case.name, found.name, result.labels, result.affine, names, result.disagreement)
 
 
-def _write(
-    folder: Path,
-    case: Case,
-    work: Work,
-    name: str,
-    result: Result,
-    volume: DicomVolume | None,
-    phase: int | None = None,
-) -> list[dict[str, Any]]:
-    """Write the maps of one image, and return its volumes."""
+def _write_maps(folder: Path, case: Case, work: Work, found: Prediction) -> None:
+    """Write the maps of one image."""
+    name, result = found.name, found.result
     start = f"{name}_" if name else ""
     if "nifti" in work.formats:
         write_map(folder / f"{start}labels.nii.gz", result.labels, result.affine)
     for what, values in (("probabilities", result.probabilities), ("disagreement", result.disagreement_map)):
         if values is not None:
             write_map(folder / f"{start}{what}.nii.gz", values, result.affine, scale=1 / 255)
-    if "seg" in work.formats and volume is not None:
-        about = name if phase is None else f"{name} phase {phase}"
+    if "seg" in work.formats and found.volume is not None:
+        about = name if found.phase is None else f"{name} phase {found.phase}"
         path = folder / f"{start}segmentation.dcm"
-        absent = write_segmentation(path, result.labels, volume, work.segments.by_class, work.algorithm, about)
+        absent = write_segmentation(path, result.labels, found.volume, work.segments.by_class, work.algorithm, about)
         if absent:
             nothing = "" if path.exists() else ": no DICOM SEG is written"
             logger.info("%s%s: found no %s%s", case.source, f", {name}" if name else "", ", ".join(absent), nothing)
-    return _rows(case, name, result, work)
