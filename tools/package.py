@@ -13,10 +13,10 @@ from typing import Any
 
 from scripts.datalists import read_json
 from scripts.errors import UserError
-from scripts.files import sha256
+
+from .sums import SUMS, expect_replaceable, write_sums
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
-SUMS = "SHA256SUMS"
 # What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
 # without git. `demo.json` and `.gitkeep` serve the checkout alone.
 CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
@@ -70,21 +70,19 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
     version = str(read_json(bundle / "configs" / "metadata.json", "bundle's description")["version"])
     folder, archive = output / bundle.name, output / f"{bundle.name}_v{version}.zip"
     _expect_replaceable(folder, archive)
-    source = _models_folder(bundle, models)
+    source = models_folder(bundle, models)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=f".{bundle.name}-") as scratch:
         staged, zipped = Path(scratch) / bundle.name, Path(scratch) / archive.name
-        _copy_bundle(bundle, staged)
+        copy_bundle(bundle, staged)
         if source is None:
             model = f"no model: {bundle / 'models'} has none; train one first, or name its folder with --models"
         else:
             from .packaging import add_model  # here, since it imports MONAI
 
             model = add_model(source, staged)
-        _expect_no_machine_paths(staged, bundle)
-        files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
-        sums = "".join(f"{sha256(staged / file)}  {file}\n" for file in files)
-        (staged / SUMS).write_text(sums, encoding="utf-8")
+        expect_no_machine_paths(staged, bundle)
+        files = write_sums(staged)
         _zip(staged, zipped)
         size = zipped.stat().st_size
         if folder.exists():
@@ -96,30 +94,19 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
 
 def _expect_replaceable(folder: Path, archive: Path) -> None:
     """A package may be replaced as long as nobody has worked in it: a model trained in there exists nowhere else."""
-    if folder.exists() and (changed := _changed(folder)):
-        raise UserError(
-            f"{folder}: expected no such folder, or an unchanged package to replace, found {len(changed)} new, changed "
-            f"or missing files (first: {changed[0]}); move them or choose another --output"
-        )
+    expect_replaceable(folder, "package")
     if archive.exists():
         names = zipfile.ZipFile(archive).namelist() if zipfile.is_zipfile(archive) else []
         if f"{folder.name}/{SUMS}" not in names:
             raise UserError(f"{archive}: expected no such file, or an earlier package, found another; move it")
 
 
-def _changed(folder: Path) -> list[str]:
-    """What differs from the folder's list of hashes, caches of Python apart; the list itself if it is missing."""
-    if not (folder / SUMS).is_file():
-        return [SUMS]
-    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    listed = {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
-    there = {file for file in there if "__pycache__" not in file} - {SUMS}
-    differing = {file for file in there & listed.keys() if sha256(folder / file) != listed[file]}
-    return sorted((there ^ listed.keys()) | differing)
+def models_folder(bundle: Path, models: Path | None) -> Path | None:
+    """The folder of model.pt: in the one that the user names, or the bundle's own, or None.
 
-
-def _models_folder(bundle: Path, models: Path | None) -> Path | None:
+    Raises:
+        UserError: the one that the user names has none.
+    """
     if models is None:
         return bundle / "models" if (bundle / "models" / "model.pt").is_file() else None
     for folder in (models, models / "models"):
@@ -128,7 +115,7 @@ def _models_folder(bundle: Path, models: Path | None) -> Path | None:
     raise UserError(f"--models: expected a folder with model.pt or models/model.pt, found neither in {models}")
 
 
-def _copy_bundle(bundle: Path, staged: Path) -> None:
+def copy_bundle(bundle: Path, staged: Path) -> None:
     """Copy what belongs to a bundle; a link becomes what it points to."""
     files = [bundle / name for name in REQUIRED]
     for pattern in FURTHER:
@@ -142,7 +129,12 @@ def _copy_bundle(bundle: Path, staged: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _expect_no_machine_paths(staged: Path, bundle: Path) -> None:
+def expect_no_machine_paths(staged: Path, bundle: Path) -> None:
+    """Make sure that the configs of a copied bundle name no path of this machine.
+
+    Raises:
+        UserError: one that does, named as in the bundle.
+    """
     for file in sorted(staged.rglob("*.json")):
         for text in _strings(json.loads(file.read_text(encoding="utf-8"))):
             if Path(text).is_absolute():

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ckpt_export
 
 from scripts.checkpoints import load_predictor, load_tensors
 from scripts.datalists import read_json
-from scripts.errors import UserError, first_line
+from scripts.errors import UserError
 from scripts.files import sha256, write_json
 
+from .torchscript import read_script
 from .trained import trained_settings
 
 
@@ -55,6 +57,20 @@ def add_model(source: Path, staged: Path) -> str:
     return f"model {weights}: method {about['method']}, preset {about['preset']}"
 
 
+def export_script(staged: Path) -> None:
+    """Make model.ts of a packaged bundle that has model.pt."""
+    with tempfile.TemporaryDirectory() as scratch:
+        script = Path(scratch) / "model.ts"
+        ckpt_export(
+            "network_def",
+            filepath=str(script),
+            ckpt_file=str(staged / "models" / "model.pt"),
+            meta_file=str(staged / "configs" / "metadata.json"),
+            config_file=str(staged / "configs" / "inference.json"),
+        )
+        _add_script(script, staged)
+
+
 def _without_folders(value: Any) -> Any:
     """The same content with the names of files for absolute paths, which say nothing on another machine."""
     if isinstance(value, dict):
@@ -85,17 +101,10 @@ def _set_defaults(path: Path, trained: Mapping[str, Any]) -> None:
 
 def _add_script(script: Path, staged: Path) -> None:
     """Add model.ts, if it is the export of this model with these configs: applications run it without the rest."""
-    files = {"inference.json": ""}
-    try:
-        exported = torch.jit.load(script, "cpu", _extra_files=files).state_dict()
-    except RuntimeError as error:
-        raise UserError(
-            f"{script}: expected a TorchScript module, found: {first_line(error)}; export it again"
-        ) from None
+    settings, exported = read_script(script)
     weights = load_tensors(staged / "models" / "model.pt")
     same = exported.keys() == weights.keys() and all(torch.equal(exported[key], weights[key]) for key in weights)
-    config = (staged / "configs" / "inference.json").read_text(encoding="utf-8")
-    if not same or not files["inference.json"] or json.loads(files["inference.json"]) != json.loads(config):
+    if not same or settings != json.loads((staged / "configs" / "inference.json").read_text(encoding="utf-8")):
         found = "other settings in its inference.json" if same else "other weights"
         raise UserError(
             f"{script}: expected an export of model.pt with the settings it was trained with, found {found}; "

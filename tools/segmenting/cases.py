@@ -90,7 +90,12 @@ def _series_cases(source: Path, modality: str, uid: str | None, needed: bool) ->
     found = find_series(source)
     if not found and not needed:
         return []
-    return [Case(_series_name(series), series=series) for series in choose(found, modality, str(source), uid)]
+    return [series_case(series) for series in choose(found, modality, str(source), uid)]
+
+
+def series_case(series: Series) -> Case:
+    """A DICOM series as a case."""
+    return Case(_series_name(series), series=series)
 
 
 def _series_name(series: Series) -> str:
