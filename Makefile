@@ -11,7 +11,11 @@ is_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
 LABEL_VENV ?= .venv-label
 label_run  := $(LABEL_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test lint label label-test clean
+# MONAI Deploy changes what `import monai` does, so it has an environment of its own, too.
+DEPLOY_VENV ?= .venv-deploy
+deploy_run  := $(DEPLOY_VENV)/bin/python
+
+.PHONY: help setup setup-dev demo test lint label label-test deploy deploy-test clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -39,11 +43,17 @@ label: $(LABEL_VENV)/.setup-label  ## make the environment of MONAI Label, which
 label-test: setup-dev label  ## test the real server of MONAI Label
 	$(run) -m pytest -m label_server
 
+deploy: $(DEPLOY_VENV)/.setup-deploy  ## make the environment of MONAI Deploy, which runs the apps of `python -m tools deploy`
+	@echo "$(DEPLOY_VENV) is ready: $(run) -m tools deploy --help (after make setup)"
+
+deploy-test: setup-dev deploy  ## run and package real apps of MONAI Deploy
+	DEPLOY_VENV=$(abspath $(DEPLOY_VENV)) $(run) -m pytest -m deploy_app
+
 clean:  ## remove the caches (environment, data, runs and models stay)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find bundles tools tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(run) $(label_run): %/bin/python:
+$(run) $(label_run) $(deploy_run): %/bin/python:
 	@for python in $(PYTHON); do \
 	  if $$python $(is_311) 2>/dev/null; then \
 	    echo "making $* with $$($$python --version)"; \
@@ -72,4 +82,10 @@ $(LABEL_VENV)/.setup-label: requirements-label.txt requirements-label-no-deps.tx
 	@echo "installing $< into $(LABEL_VENV) (the first time takes some minutes)"
 	@$(label_run) -m pip install --quiet --disable-pip-version-check -r $<
 	@$(label_run) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-label-no-deps.txt
+	@touch $@
+
+$(DEPLOY_VENV)/.setup-deploy: requirements-deploy.txt | $(deploy_run)
+	@$(deploy_run) $(is_311) || { echo "error: $(DEPLOY_VENV) is not of Python 3.11: remove it, or name another with make DEPLOY_VENV=FOLDER" >&2; exit 2; }
+	@echo "installing $< into $(DEPLOY_VENV) (the first time takes some minutes)"
+	@$(deploy_run) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

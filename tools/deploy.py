@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from scripts.errors import UserError
@@ -31,5 +32,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--bundle: expected one of {', '.join(known)}, found {args.bundle!r}")
     from .deploying.folder import write_app  # here, since it imports MONAI
 
+    logging.getLogger("monai.bundle.scripts").setLevel(logging.WARNING)  # it tells of files that are moved at once
     print(write_app(bundle, args.output, args.models))
     return 0

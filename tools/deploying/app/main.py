@@ -109,13 +109,14 @@ def _extract_weights(context: AppContext, bundle: Path, target: Path) -> Path:
     The network of the bundle's code runs, and not its TorchScript: in the bundle's precision, with its experts, whose
     disagreement only it gives, and so voxel for voxel as `segment` does.
     """
-    found = [model.path for _, model in context.models.items()] if context.models else []
+    known = [Path(model.path) for _, model in context.models.items()] if context.models else []
+    found = [path for path in known if path.is_file()]
     if len(found) != 1:
         raise UserError(
             f"--model: expected model.ts, or a folder with one model in a folder of its own, found {len(found)} models "
             f"at {context.model_path}"
         )
-    settings, state = read_script(Path(found[0]))
+    settings, state = read_script(found[0])
     config = bundle / "configs" / "inference.json"
     if settings != read_json(config, "bundle's settings"):
         raise UserError(

@@ -33,6 +33,8 @@ class FoundSeries(DICOMSeries):
     def __init__(self, series: Series) -> None:
         super().__init__(series.uid)
         self.found = series
+        # MONAI Deploy's own filling in stops at attributes that are there and empty.
+        self.Modality, self.SeriesDescription = series.get("Modality"), series.get("SeriesDescription")
         for head in series.heads:
             self.add_sop_instance(head)
 
@@ -44,14 +46,8 @@ class SeriesLoader(DICOMDataLoaderOperator):
         """The studies of a folder and its sub-folders; none where there are no images."""
         studies: dict[str, DICOMStudy] = {}
         for series in find_series(Path(input_path)):
-            head = series.heads[0]
             uid = series.get("StudyInstanceUID")
-            if uid not in studies:
-                studies[uid] = DICOMStudy(uid)
-                self.populate_study_attributes(studies[uid], head)
-            found = FoundSeries(series)
-            self.populate_series_attributes(found, head)
-            studies[uid].add_series(found)
+            studies.setdefault(uid, DICOMStudy(uid)).add_series(FoundSeries(series))
         return list(studies.values())
 
 
