@@ -108,19 +108,20 @@ def test_packager_hands_docker_a_context_whose_app_runs(cine: Run, heart_app: Pa
     assert "--tag dca_acdc-x64-workstation-dgpu-linux-amd64:0.1.0" in (tmp_path / "calls").read_text()
     context = tmp_path / "context"
     manifest = {name: json.loads((context / "map" / f"{name}.json").read_text()) for name in ("app", "pkg")}
-    assert json.loads(manifest["app"]["command"]) == ["python3", "/opt/holoscan/app"]
+    places = {name: manifest["app"]["environment"][f"HOLOSCAN_{name}"] for name in ("APPLICATION", "MODEL_PATH")}
+    assert json.loads(manifest["app"]["command"]) == ["python3", places["APPLICATION"]]
     assert manifest["app"]["version"] == manifest["pkg"]["version"] == "0.1.0"
-    assert manifest["pkg"]["models"] == {"dca_acdc": "/opt/holoscan/models/dca_acdc"}
+    assert manifest["pkg"]["models"] == {"dca_acdc": f"{places['MODEL_PATH']}/dca_acdc"}
     recipe = (context / "Dockerfile").read_text()
-    for line in ("COPY ./app /opt/holoscan/app", "COPY ./models  /opt/holoscan/models", "-r /tmp/requirements.txt"):
-        assert line in recipe
+    for line in (f"./app {places['APPLICATION']}", f"./models  {places['MODEL_PATH']}", "./pip/requirements.txt "):
+        assert f"COPY {line}" in recipe
     pins = (heart_app / "app" / "requirements.txt").read_text()
     assert (context / "pip" / "requirements.txt").read_text() == pins
     # As the container starts it: by variables alone, from a folder of its own. The phases are given.
     for name in ("out", "work"):
         (tmp_path / name).mkdir()
-    places = {"INPUT": cine.source, "OUTPUT": tmp_path / "out", "MODEL": context / "models"}
-    variables = {f"HOLOSCAN_{name}_PATH": str(path) for name, path in places.items()}
+    given = {"INPUT": cine.source, "OUTPUT": tmp_path / "out", "MODEL": context / "models"}
+    variables = {f"HOLOSCAN_{name}_PATH": str(path) for name, path in given.items()}
     variables |= {"HOLOSCAN_WORKDIR": str(tmp_path / "work"), "DCA_PHASES": "1,2"}
     run_app(context / "app", tmp_path / "work", **variables).check()
     for phase in (1, 2):
