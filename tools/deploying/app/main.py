@@ -30,30 +30,30 @@ class BundleApp(Application):
     """Loads, selects, segments and writes.
 
     Args:
-        context: MONAI Deploy's: input and output folder.
+        source, output: folders of DICOM files and of results.
         work: the bundle with its network, and the settings.
         scratch: a folder for volumes on the way.
         outcome: takes what came of it.
     """
 
-    def __init__(self, context: AppContext, work: Work, scratch: Path, outcome: Outcome) -> None:
-        self.context_, self.work, self.scratch, self.outcome = context, work, scratch, outcome
+    def __init__(self, source: Path, output: Path, work: Work, scratch: Path, outcome: Outcome) -> None:
+        self.source, self.output, self.work, self.scratch, self.outcome = source, output, work, scratch, outcome
         super().__init__()
 
     def compose(self) -> None:
         """Connect the operators."""
-        source, work, outcome = Path(self.context_.input_path), self.work, self.outcome
-        load = SeriesLoader(self, CountCondition(self, 1), input_folder=source, name="load")
+        work, outcome = self.work, self.outcome
+        load = SeriesLoader(self, CountCondition(self, 1), input_folder=self.source, name="load")
         select = SeriesSelector(
             self,
             modality=work.modality,
-            where=str(source),
+            where=str(self.source),
             series=os.environ.get(SERIES) or None,
             outcome=outcome,
             name="select",
         )
         segment = BundleSegmenter(self, work=work, scratch=self.scratch, outcome=outcome, name="segment")
-        write = ResultWriter(self, work=work, output=Path(self.context_.output_path), outcome=outcome, name="write")
+        write = ResultWriter(self, work=work, output=self.output, outcome=outcome, name="write")
         self.add_flow(load, select, {("dicom_study_list", "dicom_study_list")})
         self.add_flow(select, segment, {("study_selected_series_list", "study_selected_series_list")})
         self.add_flow(segment, write, {("segmentations", "segmentations")})
@@ -75,13 +75,14 @@ def main(bundle: Path, models: Path) -> int:
     outcome = Outcome()
     context = init_app_context()
     try:
-        if not Path(context.input_path).is_dir():
-            raise UserError(f"--input: expected a folder of DICOM files, found none at {context.input_path}")
+        source, output = Path(context.input_path), Path(context.output_path)
+        if not source.is_dir():
+            raise UserError(f"--input: expected a folder of DICOM files, found none at {source}")
         with tempfile.TemporaryDirectory(dir=context.workdir or None) as scratch:
             weights = _extract_weights(context, bundle, Path(scratch) / "model.pt")
             options = Options(settings=os.environ.get(SETTINGS, "").split())
             work = prepare(bundle, weights, None, options, ("seg", "csv"), _phases())
-            BundleApp(context, work, Path(scratch), outcome).run()
+            BundleApp(source, output, work, Path(scratch), outcome).run()
     except (UserError, OSError) as error:
         message = user_message(error)
         if message is None:
@@ -91,7 +92,7 @@ def main(bundle: Path, models: Path) -> int:
         print(f"error: {failure}", file=sys.stderr)
     if outcome.finished:
         total = len(outcome.finished) + len(outcome.failures)
-        print(f"{len(outcome.finished)} of {total} series segmented: {context.output_path}")
+        print(f"{len(outcome.finished)} of {total} series segmented: {output}")
     return outcome.exit_code
 
 

@@ -17,6 +17,7 @@ from monai.deploy.core.domain.dicom_study import DICOMStudy
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
+from scripts.errors import UserError
 from scripts.files import write_json
 
 from ...dicom.choosing import choose
@@ -84,7 +85,7 @@ class SeriesSelector(DICOMSeriesSelectorOperator):
         found = [series.found for those in by_study.values() for series in those]
         try:
             chosen = {series.uid for series in choose(found, self.modality, self.where, self.series)}
-        except ValueError as error:
+        except UserError as error:
             self.outcome.fail(self.where, error)
             return []
         selected = []
