@@ -36,7 +36,7 @@ UID = "1.2.5"
 def heart_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of the MR bundle that names several classes, untrained."""
     folder = tmp_path_factory.mktemp("heart_models")
-    torch.manual_seed(3)
+    torch.manual_seed(7)
     predictor = create_predictor("dca", style="unet", spatial_dims=2, in_channels=1, num_classes=3, width=16)
     torch.nn.init.normal_(predictor.aggregation.out.weight)
     torch.save(predictor.state_dict(), folder / "model.pt")
@@ -59,7 +59,7 @@ def cine(
     folder = tmp_path_factory.mktemp("cine")
     ends = [nib.nifti1.load(heart_phantom / "images" / f"heart008_{phase}.nii.gz") for phase in ("ED", "ES")]
     first, last = (np.asarray(image.dataobj) for image in ends)
-    volumes = [first, ((first.astype(np.int32) + last) // 2).astype(first.dtype), last]
+    volumes = [first, last, ((first.astype(np.int32) + last) // 2).astype(first.dtype)]
     write_series(folder / "in", volumes, ends[0].affine, "MR", SeriesInstanceUID=UID)
     images = {f"phase{i}": nib.Nifti1Image(volume, ends[0].affine) for i, volume in enumerate(volumes)}
     expected = expected_labels(runner, "dca_acdc", heart_models, images, folder)
@@ -82,9 +82,9 @@ def test_end_diastole_and_end_systole_of_a_cine_are_chosen(cine: Run, heart_app:
     run_app(heart_app / "app", tmp_path, "-i", cine.source, "-o", tmp_path / "out").check()
     ventricle = segments_of(ACDC)["left ventricle"]["class"]
     sizes = [int((cine.expected[f"phase{phase}"] == ventricle).sum()) for phase in range(3)]
-    assert min(sizes) > 0
+    assert 0 < sizes[1] < sizes[2]
     assert_phase(cine, tmp_path / "out", "ED", 0)
-    assert_phase(cine, tmp_path / "out", "ES", 1 + int(np.argmin(sizes[1:])))
+    assert_phase(cine, tmp_path / "out", "ES", 1)
     assert len(list((tmp_path / "out").glob("*/*.dcm"))) == 2
 
 
