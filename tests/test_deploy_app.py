@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from tests.bundle_commands import SYNAPSE
 from tests.bundle_runner import BundleRunner
@@ -34,7 +34,13 @@ pytestmark = pytest.mark.deploy_app
 
 CASE = "abdomen005"
 # The same volume in every way that a series may come, each with the same label map to expect.
-COMPRESSED = {"plain": None, "rle": RLELossless, "jpeg2000": JPEG2000Lossless, "jpegls": JPEGLSLossless}
+COMPRESSED = {
+    "plain": None,
+    "rle": RLELossless,
+    "jpeg2000": JPEG2000Lossless,
+    "jpegls": JPEGLSLossless,
+    "jpeg": JPEGLosslessSV1,
+}
 SERIES = {name: f"1.2.3.{i}" for i, name in enumerate([*COMPRESSED, "enhanced", "gap", "localiser", "short", "mr"])}
 TURNED = "1.2.4.1"  # of another study: rows from left to right, columns from back to front
 STUDIES = ("1.2.3", "1.2.4")
@@ -133,8 +139,8 @@ def test_failed_series_is_named_and_unsuitable_ones_are_passed_over(abdomen: Run
     assert abdomen.result.code == 1, abdomen.result.error
     (line,) = errors_of(abdomen.result)
     assert f"series {SERIES['gap']} (phantom): expected a slice every" in line
-    assert "6 of 7 series segmented" in abdomen.result.out
-    assert len(list(abdomen.output.glob("*/segmentation.dcm"))) == 6
+    assert "7 of 8 series segmented" in abdomen.result.out
+    assert len(list(abdomen.output.glob("*/segmentation.dcm"))) == 7
     for name in ("localiser", "short", "mr"):
         assert f"passed over series {SERIES[name]}" in abdomen.result.error
 
@@ -142,7 +148,7 @@ def test_failed_series_is_named_and_unsuitable_ones_are_passed_over(abdomen: Run
 def test_volumes_of_all_series_are_listed(abdomen: Run) -> None:
     with (abdomen.output / "volumes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 6 * 13
+    assert len(rows) == 7 * 13
     content = json.loads((abdomen.output / "volumes.json").read_text())
     assert (content["algorithm"], content["version"]) == ("DCA abdominal CT", "0.1.0")
     assert [SERIES["gap"] in failure for failure in content["failures"]] == [True]
