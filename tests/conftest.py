@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+# Before torch is imported, here and in processes that tests start: tensors are small, the sums are then the same
+# on any number of cores, and two threads that wait for each other are slow on a machine that has other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.bundle_runner import BundleRunner
 from tools.phantom import make_phantom
