@@ -147,10 +147,15 @@ def test_stopping_ends_what_runs_and_the_same_command_goes_on(
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainings, "__call__", train_until_stopped)
-        patch.setattr("tools.compare.Progress.__call__", interrupt)
-        code, printed, _ = compare("supervised,cps")
+    # Under nohup, or in a shell's background, the tests start with the signal ignored, and `compare` would leave it so.
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainings, "__call__", train_until_stopped)
+            patch.setattr("tools.compare.Progress.__call__", interrupt)
+            code, printed, _ = compare("supervised,cps")
+    finally:
+        signal.signal(number, before)
     assert code == 130
     assert "stopped; the same command goes on" in printed
     for method in ("supervised", "cps"):
