@@ -32,13 +32,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: mistakes in the arguments, or a package that is missing.
     """
-    subjects = SUBJECTS if args.only is None else [name.strip() for name in args.only.split(",")]
+    subjects = list(SUBJECTS) if args.only is None else [name.strip() for name in args.only.split(",")]
     for name in subjects:
         expect_one_of("--only", name, SUBJECTS)
     expect_at_least("--repeats", args.repeats, 1)
     if args.output.is_dir():
         raise UserError(f"{args.output}: expected a file to write, found a folder; name a file in it")
-    jobs = _jobs([f"tools.benching.{name}" for name in subjects])
+    jobs = _jobs([SUBJECTS[name] for name in subjects])
     about = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **checkout(),

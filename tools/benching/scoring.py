@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SIZE = (256, 256, 150)
 ORGANS = 13
-MOST_MOVED = 2  # voxels
+MOVES = (-2, -1, 1, 2)  # voxels along an axis
 Scores = dict[str, list[float]]
 
 
@@ -33,7 +33,7 @@ def prepare(folder: Path, size: Sequence[int] = SIZE) -> None:
     [(_, _, label)] = abdomen.draw(size, rng)
     prediction = np.zeros_like(label)
     for organ in range(1, ORGANS + 1):
-        mask = _moved(label == organ, rng.integers(-MOST_MOVED, MOST_MOVED + 1, label.ndim))
+        mask = _moved(label == organ, rng.choice(MOVES, label.ndim))
         eroded = ndimage.binary_erosion(mask) if organ % 2 else mask
         prediction[eroded if eroded.any() else mask] = organ
     np.save(folder / "label.npy", label)
@@ -90,10 +90,11 @@ def _load(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _moved(mask: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """The mask moved by voxels per axis, at most MOST_MOVED; what leaves the image is lost."""
+    """The mask moved by some of MOVES; what leaves the image is lost."""
     import numpy as np
 
-    starts = MOST_MOVED - by
+    margin = max(MOVES)
+    starts = margin - by
     window = tuple(slice(start, start + n) for start, n in zip(starts, mask.shape, strict=True))
-    moved: np.ndarray = np.pad(mask, MOST_MOVED)[window]
+    moved: np.ndarray = np.pad(mask, margin)[window]
     return moved
