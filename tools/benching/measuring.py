@@ -75,10 +75,12 @@ def compared(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def goal(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The job's goal, and whether the last variant reached it (by the minima)."""
-    base, last = (measured[job.variants[index].name]["seconds"]["minimum"] for index in (0, -1))
-    reached = (job.goal_speedup is None or base / last >= job.goal_speedup) and (
-        job.goal_seconds is None or last <= job.goal_seconds
+    """The job's goal, and whether the last variant reached it: faster by minimum and median, seconds at least once."""
+    base, last = (measured[job.variants[index].name]["seconds"] for index in (0, -1))
+    # Whatever else a machine does spares a short variant in one round, and so flatters its minimum.
+    speedup = min(base[kind] / last[kind] for kind in ("minimum", "median"))
+    reached = (job.goal_speedup is None or speedup >= job.goal_speedup) and (
+        job.goal_seconds is None or last["minimum"] <= job.goal_seconds
     )
     return {"goal": {"speedup": job.goal_speedup, "seconds": job.goal_seconds, "reached": reached}}
 
