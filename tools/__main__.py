@@ -25,6 +25,7 @@ VERBS = {
     "package": "a bundle with its code and model as a folder and a zip, for MONAI's loaders and applications",
     "simulate": "whether labelling what the experts disagree on beats labelling any studies",
     "label": "MONAI Label's server for a bundle: infer, label and train from a viewer",
+    "bench": "time and memory of the same work done in several ways, side by side",
     "deploy": "MONAI Deploy's app for a bundle: DICOM series in, DICOM SEG and volumes out",
 }
 

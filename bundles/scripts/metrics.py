@@ -26,6 +26,7 @@ from scipy import ndimage
 from .common_grid import check_grid, on_common_grid
 from .errors import UserError
 from .score_tables import Row, case_rows
+from .surfaces import surface_distances
 
 OVERLAPS = ("dice", "jaccard")
 DISTANCES = ("hd95", "asd", "assd")
@@ -274,11 +275,8 @@ def _overlap_counts(prediction: np.ndarray, label: np.ndarray, num_classes: int)
 
 def _distance_scores(prediction: np.ndarray, label: np.ndarray, spacing: Sequence[float] | None) -> dict[str, float]:
     """HD95, ASD and ASSD of two non-empty masks; cropping both to their union changes nothing, as no margin counts."""
-    structure = ndimage.generate_binary_structure(label.ndim, 1)
-    surfaces = [mask ^ ndimage.binary_erosion(mask, structure) for mask in (prediction, label)]
-    to_prediction, to_label = (ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces)
-    forward = to_label[surfaces[0]]
-    pooled = np.concatenate([forward, to_prediction[surfaces[1]]])
+    forward, backward = surface_distances(prediction, label, spacing)
+    pooled = np.concatenate([forward, backward])
     return {
         "hd95": float(np.percentile(pooled, 95)),
         "asd": float(forward.mean()),

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from scripts.files import sha256
 
+from ..checkout import checkout
 from .state import (
     BUSY,
     DONE,
@@ -34,7 +35,6 @@ from .state import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("bundles", "tools")  # what a run executes
 
 
 class Launcher(Protocol):
@@ -177,13 +177,5 @@ def _outcome(folder: Path, code: int) -> str | None:
 
 def _codes(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The commits that a run has been worked on with, the present one last."""
-    code = {"commit": _git("rev-parse", "HEAD") or "unknown", "dirty": bool(_git("status", "--porcelain", "--", *CODE))}
+    code = checkout()
     return [*(other for other in state.get("code", []) if other != code), code]
-
-
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,121 @@
+"""Measures a job: every variant in a process of its own, results compared first, then timed in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .jobs import Job, difference
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class BenchError(RuntimeError):
+    """A measurement that would mean nothing: a variant failed, or variants of the same job disagree."""
+
+
+def measure(module: str, job: Job, repeats: int) -> dict[str, Any]:
+    """Seconds, processor seconds and memory of each variant of a job, and what they are to the baseline's.
+
+    The first round warms up, and its results are compared. Then the variants take turns, so that what else the machine
+    does meets all of them alike.
+
+    Args:
+        module: the job's module, which the processes of the variants import.
+        job: what to measure.
+        repeats: rounds that are timed, 1 or more.
+
+    Raises:
+        BenchError: the variants disagree, or one failed (its own words are on stderr).
+    """
+    with tempfile.TemporaryDirectory(prefix="bench_") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        job.prepare(folder)
+        workers = [stack.enter_context(_worker(module, job.name, variant.name, folder)) for variant in job.variants]
+        warm = [worker.run() for worker in workers]
+        for variant, answer in zip(job.variants, warm, strict=True):
+            told = difference(answer["result"], warm[0]["result"], job.tolerance)
+            if told:
+                raise BenchError(f"{job.name}: {variant.name!r} disagrees with {job.variants[0].name!r}: {told}")
+        rounds = [[worker.run() for worker in workers] for _ in range(repeats)]
+    names = [variant.name for variant in job.variants]
+    measured = {
+        name: {
+            "seconds": _spread([one["seconds"] for one in answers]),
+            "processor_seconds": _spread([one["processor_seconds"] for one in answers]),
+            "loaded_mib": worker.loaded_mib,
+            "peak_mib": answers[-1]["peak_mib"],
+        }
+        for name, worker, answers in zip(names, workers, zip(*rounds, strict=True), strict=True)
+    }
+    return {"tolerance": job.tolerance, "variants": measured, **compared(measured), **goal(job, measured)}
+
+
+def compared(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How many times faster than the first variant each other one is, and what share of its peak memory it takes."""
+    base, *others = measured
+    ratios = {}
+    for name in others:
+        mine, its = measured[name], measured[base]
+        peaks = (mine["peak_mib"], its["peak_mib"])
+        ratios[name] = {
+            "speedup_of_minimum": its["seconds"]["minimum"] / mine["seconds"]["minimum"],
+            "speedup_of_median": its["seconds"]["median"] / mine["seconds"]["median"],
+            "speedup_of_processor": its["processor_seconds"]["minimum"] / mine["processor_seconds"]["minimum"],
+            "share_of_peak": None if None in peaks else peaks[0] / peaks[1],
+        }
+    return {"baseline": base, "ratios": ratios}
+
+
+def goal(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The job's goal, and whether the last variant reached it: faster by minimum and median, seconds at least once."""
+    base, last = (measured[job.variants[index].name]["seconds"] for index in (0, -1))
+    # Whatever else a machine does spares a short variant in one round, and so flatters its minimum.
+    speedup = min(base[kind] / last[kind] for kind in ("minimum", "median"))
+    reached = (job.goal_speedup is None or speedup >= job.goal_speedup) and (
+        job.goal_seconds is None or last["minimum"] <= job.goal_seconds
+    )
+    return {"goal": {"speedup": job.goal_speedup, "seconds": job.goal_seconds, "reached": reached}}
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {"minimum": min(values), "median": statistics.median(values), "all": list(values)}
+
+
+class _Worker:
+    """The parent's end of a variant's process."""
+
+    def __init__(self, process: subprocess.Popen[str], what: str) -> None:
+        self.process, self.what = process, what
+        self.loaded_mib = self._answer()["loaded_mib"]
+
+    def run(self) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # told below
+            print(file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise BenchError(f"{self.what} failed with exit code {self.process.wait()}; see above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@contextlib.contextmanager
+def _worker(module: str, job: str, variant: str, folder: Path) -> Iterator[_Worker]:
+    command = [sys.executable, "-m", "tools.benching.worker", module, job, variant, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield _Worker(process, f"{job}: {variant!r}")
+        finally:
+            process.kill()
