@@ -141,6 +141,8 @@ def test_training_uses_both_streams_and_its_model_is_served(
         assert first == {"labelled": 1, "validation": 1, "unlabelled": 3}
         assert float(last_row(work)["loss_unlabelled"]) > 0
         served = work / "model" / "dca_synapse"
+        (shown,) = server.get("/info/").json()["train_stats"].values()
+        assert 1 <= shown["epoch"] == shown["total_epochs"]  # a viewer divides them
         image = studies / "abdomen003.nii.gz"
         expected = own_inference(runner, served, image, tmp_path)
         np.testing.assert_array_equal(server.infer("abdomen003", tmp_path), expected)

@@ -141,6 +141,7 @@ class Train(BundleTrainTask):
             "method": about["method"],
             "labelled": len(about["labelled"]),
             "epoch": epoch,
+            "total_epochs": epoch,  # of which a viewer shows `epoch` as done: the training is over
             "best_metric": next(iter(score.values())),
         }
 
