@@ -1,4 +1,4 @@
-"""Fixtures for `prepare` and `compare`."""
+"""Fixtures for the verbs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.tools.acdc_download import add_patient
-from tests.tools.trainings import SMALL, Compare, Trainings
+from tests.tools.trainings import SMALL, Compare, Trainings, stand_in
 from tools.__main__ import main
+
+Verb = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
@@ -28,14 +30,11 @@ def output(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def prepare(
-    request: pytest.FixtureRequest, output: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
-    """Runs the verb on the module's LAYOUT (else acdc): the exit code, and what it printed, stderr after an error."""
-    layout = getattr(request.module, "LAYOUT", "acdc")
+def verb(output: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Runs a verb that writes to `output`: the exit code, and what it printed, stderr after an error."""
 
-    def run(source: Path, *options: str) -> tuple[int, str]:
-        code = main(["prepare", layout, "--source", str(source), "--output", str(output), *options])
+    def run(*words: object) -> tuple[int, str]:
+        code = main([*map(str, words), "--output", str(output)])
         printed = capsys.readouterr()
         return code, printed.err if code else printed.out
 
@@ -43,12 +42,20 @@ def prepare(
 
 
 @pytest.fixture
+def prepare(request: pytest.FixtureRequest, verb: Verb) -> Verb:
+    """Runs the verb on the module's LAYOUT (else acdc); see `verb`."""
+    layout = getattr(request.module, "LAYOUT", "acdc")
+
+    def run(source: Path, *options: str) -> tuple[int, str]:
+        return verb("prepare", layout, "--source", source, *options)
+
+    return run
+
+
+@pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     """No command of a comparison is run: this stands in for them."""
-    trainings = Trainings()
-    monkeypatch.setattr("tools.comparing.executors.Processes", lambda: trainings)
-    monkeypatch.setattr("tools.comparing.executors.POLL", 0.01)
-    return trainings
+    return stand_in(monkeypatch, Trainings())
 
 
 @pytest.fixture

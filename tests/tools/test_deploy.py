@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,15 +29,9 @@ Deploy = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def deploy(output: Path, capsys: pytest.CaptureFixture[str]) -> Deploy:
+def deploy(verb: Callable[..., tuple[int, str]]) -> Deploy:
     """Runs the verb: the exit code, and what it printed, stderr after an error."""
-
-    def run(*words: object) -> tuple[int, str]:
-        code = main(["deploy", *map(str, words), "--output", str(output)])
-        printed = capsys.readouterr()
-        return code, printed.err if code else printed.out
-
-    return run
+    return partial(verb, "deploy")
 
 
 @pytest.fixture(scope="module")

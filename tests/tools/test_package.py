@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from monai.bundle import ConfigParser
 
 from scripts.files import sha256
 from tests.bundle_commands import ACDC, edit_json
-from tools.__main__ import main
 
 ROOT = ACDC.parents[1]
 FOR_THE_CHECKOUT = {"configs/demo.json", "models/.gitkeep"}
@@ -25,15 +25,9 @@ Pack = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def pack(output: Path, capsys: pytest.CaptureFixture[str]) -> Pack:
+def pack(verb: Callable[..., tuple[int, str]]) -> Pack:
     """Runs the verb: the exit code, and what it printed, stderr after an error."""
-
-    def run(*words: object) -> tuple[int, str]:
-        code = main(["package", *map(str, words), "--output", str(output)])
-        printed = capsys.readouterr()
-        return code, printed.err if code else printed.out
-
-    return run
+    return partial(verb, "package")
 
 
 @pytest.fixture

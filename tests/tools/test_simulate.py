@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.tools.trainings import SMALL, Trainings, leave_scores
+from tests.tools.trainings import SMALL, Trainings, leave_scores, stand_in
 from tools.__main__ import main
 from tools.phantom import make_phantom
 
@@ -74,10 +74,7 @@ def simulate(
 
 @pytest.fixture
 def arms(monkeypatch: pytest.MonkeyPatch) -> Arms:
-    arms = Arms()
-    monkeypatch.setattr("tools.comparing.executors.Processes", lambda: arms)
-    monkeypatch.setattr("tools.comparing.executors.POLL", 0.01)
-    return arms
+    return stand_in(monkeypatch, Arms())
 
 
 def labelled(folder: Path, seed: int, arm: str) -> list[str]:

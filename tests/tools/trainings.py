@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 
 from scripts.score_tables import case_rows, summarise, write_scores_csv
 
@@ -101,3 +102,13 @@ class Trainings:
 
     def stop(self) -> None:
         self.stopped = True
+
+
+Launcher = TypeVar("Launcher", bound=Trainings)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, launcher: Launcher) -> Launcher:
+    """Let it take the commands of all runs of the test, without pauses."""
+    monkeypatch.setattr("tools.comparing.executors.Processes", lambda: launcher)
+    monkeypatch.setattr("tools.comparing.executors.POLL", 0.01)
+    return launcher
