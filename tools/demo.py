@@ -14,6 +14,8 @@ from typing import Any
 
 from scripts.errors import UserError
 
+from .bundles import expect_bundle
+
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLES = ROOT / "bundles"
 MARK = "DEMO.txt"  # a folder without it is not the demo's to replace
@@ -76,10 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(bundle: Path) -> dict[str, Any]:
-    path = bundle / "configs" / "demo.json"
-    if not path.is_file():
-        known = sorted(p.parent.parent.name for p in BUNDLES.glob("*/configs/demo.json"))
-        raise UserError(f"--bundle: expected one of {', '.join(known)}, found {bundle.name!r}")
+    path = expect_bundle(BUNDLES, bundle.name, "demo.json") / "configs" / "demo.json"
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 

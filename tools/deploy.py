@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from scripts.errors import UserError
+from .bundles import expect_bundle
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 
@@ -26,10 +26,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: an unknown bundle, no model that fits it, or a target that is not an app to replace.
     """
-    bundle = BUNDLES / args.bundle
-    if not (bundle / "configs" / "segments.json").is_file():
-        known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/segments.json"))
-        raise UserError(f"--bundle: expected one of {', '.join(known)}, found {args.bundle!r}")
+    bundle = expect_bundle(BUNDLES, args.bundle, "segments.json")
     from .deploying.folder import write_app  # here, since it imports MONAI
 
     logging.getLogger("monai.bundle.scripts").setLevel(logging.WARNING)  # it tells of files that are moved at once

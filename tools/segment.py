@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from scripts.errors import UserError, first_line, user_message
 
+from .bundles import expect_bundle
+
 if TYPE_CHECKING:
     from .segmenting.cases import Case
     from .segmenting.running import Work
@@ -65,10 +67,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: nothing to segment, no model, or wrong settings.
     """
-    bundle = BUNDLES / args.bundle
-    if not (bundle / "configs" / "inference.json").is_file():
-        known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/inference.json"))
-        raise UserError(f"--bundle: expected one of {', '.join(known)}, found {args.bundle!r}")
+    bundle = expect_bundle(BUNDLES, args.bundle, "inference.json")
     if args.disagreement and args.fast:
         raise UserError("--fast: expected without --disagreement, since it leaves the comparison out; choose one")
     from tqdm import tqdm

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scripts.errors import UserError, did_you_mean
 
+from ..bundles import expect_bundle
 from ..checking.components import methods, variants
 from ..checking.source import SourceCode
 
@@ -86,11 +87,7 @@ def find_bundle(name: str) -> Path:
     Raises:
         UserError: there is none of this name.
     """
-    bundle = BUNDLES / name
-    if not (bundle / "configs" / "train.json").is_file():
-        known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/train.json"))
-        raise UserError(f"--bundle: expected one of {', '.join(known)}, found {name!r}")
-    return bundle
+    return expect_bundle(BUNDLES, name, "train.json")
 
 
 def choose_methods(text: str, bundle: Path) -> list[str]:

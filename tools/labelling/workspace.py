@@ -11,6 +11,7 @@ from typing import Any
 from scripts.errors import UserError, expect_one_of
 from scripts.files import write_json
 
+from ..bundles import expect_bundle
 from ..trained import trained_settings
 
 # MONAI Label looks for a class in this file of the app's folder; it also marks the folder as one of ours.
@@ -38,9 +39,7 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
     Raises:
         UserError: a folder of something else, missing weights, or a preset that the bundle or the weights do not have.
     """
-    if not (bundle / "configs" / "metadata.json").is_file():
-        known = ", ".join(sorted(p.parents[1].name for p in bundle.parent.glob("*/configs/metadata.json")))
-        raise UserError(f"--bundle: expected one of {known}, found {bundle.name!r}")
+    expect_bundle(bundle.parent, bundle.name, "metadata.json")
     if folder.exists() and any(folder.iterdir()) and not (folder / "main.py").is_file():
         raise UserError(f"{folder}: expected a new folder or an earlier server's, found other files; choose another")
     if model is not None and not model.is_file():
