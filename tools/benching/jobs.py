@@ -37,6 +37,7 @@ class Job:
         tolerance: how far numbers of the results may differ, absolutely.
         goal_speedup: how many times faster than the baseline the last variant is to be.
         goal_seconds: how long the last variant may take.
+        goal_peak: what share of the baseline's peak memory the last variant may take.
         needs: modules that are not in requirements.txt.
     """
 
@@ -46,6 +47,7 @@ class Job:
     tolerance: float = 0.0
     goal_speedup: float | None = None
     goal_seconds: float | None = None
+    goal_peak: float | None = None
     needs: Sequence[str] = ()
 
 

@@ -75,14 +75,19 @@ def compared(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def goal(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The job's goal, and whether the last variant reached it: faster by minimum and median, seconds at least once."""
-    base, last = (measured[job.variants[index].name]["seconds"] for index in (0, -1))
+    """The job's goal, and whether the last variant reached it: faster by minimum and median, seconds once."""
+    its, mine = (measured[job.variants[index].name] for index in (0, -1))
+    base, last = its["seconds"], mine["seconds"]
     # Whatever else a machine does spares a short variant in one round, and so flatters its minimum.
     speedup = min(base[kind] / last[kind] for kind in ("minimum", "median"))
-    reached = (job.goal_speedup is None or speedup >= job.goal_speedup) and (
-        job.goal_seconds is None or last["minimum"] <= job.goal_seconds
+    peaks = (mine["peak_mib"], its["peak_mib"])
+    reached = (
+        (job.goal_speedup is None or speedup >= job.goal_speedup)
+        and (job.goal_seconds is None or last["minimum"] <= job.goal_seconds)
+        and (job.goal_peak is None or (None not in peaks and peaks[0] <= job.goal_peak * peaks[1]))
     )
-    return {"goal": {"speedup": job.goal_speedup, "seconds": job.goal_seconds, "reached": reached}}
+    goals = {"speedup": job.goal_speedup, "seconds": job.goal_seconds, "peak": job.goal_peak}
+    return {"goal": {**goals, "reached": reached}}
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

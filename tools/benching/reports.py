@@ -75,6 +75,7 @@ def _goal(goal: Mapping[str, Any]) -> str:
         for value, text in (
             (goal["speedup"], f"{goal['speedup']} times faster"),
             (goal["seconds"], f"at most {goal['seconds']} s"),
+            (goal["peak"], f"at most {goal['peak']} of the peak"),
         )
         if value is not None
     ]

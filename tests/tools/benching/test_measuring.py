@@ -73,13 +73,16 @@ def test_ratios_are_the_baseline_over_the_variant_and_a_share_of_its_memory() ->
         ({"goal_seconds": 2}, True),
         ({"goal_seconds": 1.9}, False),
         ({"goal_speedup": 2, "goal_seconds": 1}, False),
+        ({"goal_peak": 0.25}, True),
+        ({"goal_peak": 0.2}, False),
+        ({"goal_speedup": 2, "goal_peak": 0.2}, False),
     ],
 )
-def test_goal_needs_the_speedup_of_minimum_and_median_and_the_least_seconds(
+def test_goal_needs_the_speedup_of_minimum_and_median_the_least_seconds_and_the_peak(
     goals: dict[str, float], reached: bool
 ) -> None:
     job = Job("job", [Variant(name, subject.fails) for name in ("base", "other", "last")], **goals)
-    measured = {"base": numbers(6, 8, 6, 1), "other": numbers(60, 1, 6, 1), "last": numbers(2, 4, 6, 1)}
+    measured = {"base": numbers(6, 8, 6, 100), "other": numbers(60, 1, 6, 1), "last": numbers(2, 4, 6, 25)}
     assert goal(job, measured)["goal"]["reached"] is reached
 
 
