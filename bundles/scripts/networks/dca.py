@@ -10,7 +10,7 @@ from monai.networks.layers.factories import Conv, Norm
 from torch import nn
 
 from ..errors import UserError, expect_one_of
-from .blocks import crop_to, output_conv, pad_to_multiple
+from .blocks import convolve, crop_to, output_conv, pad_to_multiple
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
 from .stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
@@ -44,17 +44,27 @@ class DFAM(nn.Module):
             conv(experts * width, width, 3, padding=1), nn.ReLU(), conv(width, experts, 1), nn.Softmax(dim=1)
         )
 
-    def attention(self, projected: list[torch.Tensor]) -> torch.Tensor:
+    def attention(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """E maps [B, w, *spatial] to the attention [B, E, *spatial]; over the experts it sums to one at every voxel."""
-        return self.attend(torch.cat(projected, dim=1))
+        # The projections and the convolution after them are linear: one convolution. Beyond the border the projected maps
+        # are zero, their bias with them, so that what the biases add is a map, not a number.
+        first = self.attend[0]
+        parts = first.weight.split(first.weight.shape[0], dim=1)
+        weights: list[torch.Tensor] = []
+        bias = torch.zeros_like(first.weight[:, :1])
+        for i, project in enumerate(self.project):
+            weights.append(torch.tensordot(parts[i], project.weight.flatten(1), [[1], [0]]).movedim(-1, 1))
+            bias = bias + torch.tensordot(parts[i], project.bias, [[1], [0]]).unsqueeze(1)
+        inside = torch.ones_like(maps[0][:1, :1])
+        mixed = convolve(torch.cat(maps, dim=1), torch.cat(weights, dim=1), first.bias)
+        return self.attend[1:](mixed + convolve(inside, bias, None))
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """E maps [B, w, *spatial] to their weighted sum [B, w, *spatial]."""
-        projected: list[torch.Tensor] = []
-        for i, project in enumerate(self.project):
-            projected.append(project(maps[i]))
-        weights = self.attention(projected)
-        chosen = projected if self.projected else maps
+        weights = self.attention(maps)
+        chosen = maps
+        if self.projected:
+            chosen = [project(m) for project, m in zip(self.project, maps)]
         summed = weights[:, :1] * chosen[0]
         for i in range(1, len(chosen)):
             summed = torch.addcmul(summed, weights[:, i : i + 1], chosen[i])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
+
+from .blocks import convolve
 
 STITCHING_RULES = ("log_odds", "logits", "probability", "mean")
 LINEAR_RULES = ("log_odds", "logits")  # in the logits
@@ -39,7 +40,7 @@ def stitch(expert_logits: torch.Tensor, owner: torch.Tensor, rule: str = "log_od
     weight = _coefficients(owner, experts, rule).to(scores.dtype)
     # A 1^d convolution of the experts' channels: faster than selecting, and exported at every spatial size.
     stacked = scores.transpose(0, 1).flatten(1, 2)
-    return _convolve(stacked, weight.flatten(1).view([classes, experts * classes] + [1] * (stacked.dim() - 2)), None)
+    return convolve(stacked, weight.flatten(1).view([classes, experts * classes] + [1] * (stacked.dim() - 2)), None)
 
 
 def stitched_convolution(
@@ -66,7 +67,7 @@ def stitched_convolution(
         mixed = coefficients[:, i].matmul(weights[i].flatten(1).float())
         joint.append(mixed.view(weights[i].shape))
         bias = bias + coefficients[:, i].matmul(biases[i].float())
-    return _convolve(torch.cat(maps, dim=1), torch.cat(joint, dim=1).to(weights[0].dtype), bias)
+    return convolve(torch.cat(maps, dim=1), torch.cat(joint, dim=1).to(weights[0].dtype), bias)
 
 
 def _coefficients(owner: torch.Tensor, experts: int, rule: str) -> torch.Tensor:
@@ -80,10 +81,3 @@ def _coefficients(owner: torch.Tensor, experts: int, rule: str) -> torch.Tensor:
     else:
         weight[0, :, 0] = 1.0 if rule == "probability" else 1.0 / experts
     return weight
-
-
-def _convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    padding = weight.shape[-1] // 2
-    if x.dim() == 5:
-        return functional.conv3d(x, weight, bias, padding=padding)
-    return functional.conv2d(x, weight, bias, padding=padding)
