@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, cast
 
 import torch
+from torch.nn import functional
 
 from ..errors import UserError, expect_one_of
 from ..grouping import Grouping, class_sizes, group_classes
@@ -140,7 +141,7 @@ class DCA(SemiSupervised):
         features = net.encoder(pad_to_multiple(images, net.divisor))
         maps = net.decode_experts(features)
         taught = len(images) if self.unsup_experts else labelled
-        expert_logits = crop_to(net.expert_logits([m[:taught] for m in maps[-1]]), shape)
+        expert_logits = crop_to(net.expert_logits([_first(m, taught) for m in maps[-1]]), shape)
         losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
@@ -216,3 +217,8 @@ class DCA(SemiSupervised):
         if self.pseudo_label == "mean":
             probabilities = probabilities + aggregated.float().softmax(1)
         return hard_labels(probabilities)
+
+
+def _first(maps: torch.Tensor, count: int) -> torch.Tensor:
+    """The first `count` of [B, C, *spatial]; unlike that of a slice, the gradient keeps the layout in memory."""
+    return functional.pad(maps, [0, 0] * (maps.dim() - 1) + [0, count - len(maps)]) if count < len(maps) else maps

@@ -24,6 +24,8 @@ from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import nn
 from torch.nn import functional
 
+from .convolutions import DILATED, DOUBLING
+
 STYLES = ("vnet", "unet")
 # In place: what they overwrite is a normalisation's output, which nothing else needs.
 ACTIVATION = {
@@ -33,64 +35,11 @@ ACTIVATION = {
 LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """[B, C, *spatial] by [C_out, C, *kernel], an odd number of voxels along each axis, to [B, C_out, *spatial]."""
-    padding = weight.shape[-1] // 2
-    if x.dim() == 5:
-        return functional.conv3d(x, weight, bias, padding=padding)
-    return functional.conv2d(x, weight, bias, padding=padding)
-
-
-class _Dilated(nn.modules.conv._ConvNd):
-    """A 3^d convolution with dilation that keeps the size; computed on lattices where the direct way is slow.
-
-    The voxels that a convolution with dilation r joins lie on one of r^d lattices, and on each of them it is an ordinary
-    convolution. On a CPU its gradients take a quarter of the time that way; the numbers are the same.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, *spatial] to [B, C_out, *spatial]."""
-        step = self.dilation[0]
-        direct = not self.training or x.device.type != "cpu"
-        for size in x.shape[2:]:
-            direct = direct or size % step != 0
-        if direct:
-            return self._conv_forward(x, self.weight, self.bias)
-        return _from_lattices(convolve(_to_lattices(x, step), self.weight, self.bias), step)
-
-
-class _Dilated2d(_Dilated, nn.Conv2d):
-    pass
-
-
-class _Dilated3d(_Dilated, nn.Conv3d):
-    pass
-
-
-def _to_lattices(x: torch.Tensor, step: int) -> torch.Tensor:
-    """[B, C, *spatial] to [B * step^d, C, *(spatial / step)], channels last in memory."""
-    dims = x.dim() - 2
-    split = [n for size in x.shape[2:] for n in (size // step, step)]
-    apart = x.movedim(1, -1).reshape(x.shape[0], *split, x.shape[1])
-    order = [0, *range(2, 2 * dims + 1, 2), *range(1, 2 * dims, 2), 2 * dims + 1]
-    lattices = apart.permute(order).reshape(-1, *[size // step for size in x.shape[2:]], x.shape[1])
-    return lattices.movedim(-1, 1)
-
-
-def _from_lattices(x: torch.Tensor, step: int) -> torch.Tensor:
-    """Undo `_to_lattices`."""
-    dims = x.dim() - 2
-    apart = x.movedim(1, -1).reshape(-1, *[step] * dims, *x.shape[2:], x.shape[1])
-    order = [0] + [axis for i in range(1, dims + 1) for axis in (i + dims, i)] + [2 * dims + 1]
-    whole = apart.permute(order).reshape(apart.shape[0], *[size * step for size in x.shape[2:]], x.shape[1])
-    return whole.movedim(-1, 1)
-
-
 def conv_norm_act(
     style: str, spatial_dims: int, in_channels: int, out_channels: int, norm: str, dilation: int = 1
 ) -> nn.Sequential:
     """A 3^d convolution that keeps the size, its normalisation and its activation."""
-    conv = Conv[Conv.CONV, spatial_dims] if dilation == 1 else {2: _Dilated2d, 3: _Dilated3d}[spatial_dims]
+    conv = Conv[Conv.CONV, spatial_dims] if dilation == 1 else DILATED[spatial_dims]
     return nn.Sequential(
         conv(in_channels, out_channels, 3, padding=dilation, dilation=dilation),
         get_norm_layer((norm, {}), spatial_dims, out_channels),
@@ -154,7 +103,7 @@ def upsampling(style: str, spatial_dims: int, in_channels: int, out_channels: in
     if style == "unet":
         return LinearUpsampling(spatial_dims, in_channels, out_channels)
     return nn.Sequential(
-        Conv[Conv.CONVTRANS, spatial_dims](in_channels, out_channels, 2, stride=2),
+        DOUBLING[spatial_dims](in_channels, out_channels, 2, stride=2),
         get_norm_layer((norm, {}), spatial_dims, out_channels),
         get_act_layer(ACTIVATION[style]),
     )

@@ -10,7 +10,8 @@ from monai.networks.layers.factories import Conv, Norm
 from torch import nn
 
 from ..errors import UserError, expect_one_of
-from .blocks import convolve, crop_to, output_conv, pad_to_multiple
+from .blocks import crop_to, output_conv, pad_to_multiple
+from .convolutions import convolve
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
 from .stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
@@ -41,7 +42,7 @@ class DFAM(nn.Module):
         self.projected = features == "projected"
         self.project = nn.ModuleList(conv(width, width, 1) for _ in range(experts))
         self.attend = nn.Sequential(
-            conv(experts * width, width, 3, padding=1), nn.ReLU(), conv(width, experts, 1), nn.Softmax(dim=1)
+            conv(experts * width, width, 3, padding=1), nn.ReLU(inplace=True), conv(width, experts, 1), nn.Softmax(dim=1)
         )
 
     def attention(self, maps: list[torch.Tensor]) -> torch.Tensor:
@@ -51,20 +52,25 @@ class DFAM(nn.Module):
         first = self.attend[0]
         parts = first.weight.split(first.weight.shape[0], dim=1)
         weights: list[torch.Tensor] = []
-        bias = torch.zeros_like(first.weight[:, :1])
+        shift = torch.zeros_like(first.weight[:, 0])
         for i, project in enumerate(self.project):
-            weights.append(torch.tensordot(parts[i], project.weight.flatten(1), [[1], [0]]).movedim(-1, 1))
-            bias = bias + torch.tensordot(parts[i], project.bias, [[1], [0]]).unsqueeze(1)
-        inside = torch.ones_like(maps[0][:1, :1])
+            bias = project.bias
+            assert bias is not None  # for TorchScript, where a convolution's bias is optional
+            weights.append(torch.einsum("om...,mi->oi...", parts[i], project.weight.flatten(1)))
+            shift = shift + torch.einsum("om...,m->o...", parts[i], bias)
         mixed = convolve(torch.cat(maps, dim=1), torch.cat(weights, dim=1), first.bias)
-        return self.attend[1:](mixed + convolve(inside, bias, None))
+        inside = torch.ones_like(maps[0][:1, :1])
+        mixed = mixed + convolve(inside, shift.unsqueeze(1), None)
+        return self.attend[3](self.attend[2](self.attend[1](mixed)))
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """E maps [B, w, *spatial] to their weighted sum [B, w, *spatial]."""
         weights = self.attention(maps)
         chosen = maps
         if self.projected:
-            chosen = [project(m) for project, m in zip(self.project, maps)]
+            chosen = []
+            for i, project in enumerate(self.project):
+                chosen.append(project(maps[i]))
         summed = weights[:, :1] * chosen[0]
         for i in range(1, len(chosen)):
             summed = torch.addcmul(summed, weights[:, i : i + 1], chosen[i])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .blocks import convolve
+from .convolutions import convolve
 
 STITCHING_RULES = ("log_odds", "logits", "probability", "mean")
 LINEAR_RULES = ("log_odds", "logits")  # in the logits
