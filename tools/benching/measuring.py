@@ -55,7 +55,8 @@ def measure(module: str, job: Job, repeats: int) -> dict[str, Any]:
         }
         for name, worker, answers in zip(names, workers, zip(*rounds, strict=True), strict=True)
     }
-    return {"tolerance": job.tolerance, "variants": measured, **compared(measured), **goal(job, measured)}
+    about = {"tolerance": job.tolerance, "result": warm[0]["result"]}
+    return {**about, "variants": measured, **compared(measured), **goal(job, measured)}
 
 
 def compared(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:

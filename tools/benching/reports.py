@@ -13,7 +13,7 @@ PACKAGES = ("torch", "numpy", "scipy", "monai", "medpy")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HEADER = (
     *("job", "variant", "s, minimum (median)", "processor s", "peak MiB (when loaded)"),
-    *("times faster, minimum (median)", "by processor", "share of peak", "goal"),
+    *("times as fast, minimum (median)", "by processor", "share of peak", "goal"),
 )
 
 
@@ -73,7 +73,7 @@ def _goal(goal: Mapping[str, Any]) -> str:
     wanted: Sequence[str] = [
         text
         for value, text in (
-            (goal["speedup"], f"{goal['speedup']} times faster"),
+            (goal["speedup"], f"{goal['speedup']:.3g} times as fast"),
             (goal["seconds"], f"at most {goal['seconds']} s"),
             (goal["peak"], f"at most {goal['peak']} of the peak"),
         )

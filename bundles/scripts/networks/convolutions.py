@@ -1,0 +1,99 @@
+"""Convolutions whose gradients torch computes slowly on a CPU, by others that it computes fast; the numbers are the same.
+
+Training on a CPU alone goes these ways. Everywhere else they are what torch's own modules are, whose parameters they have.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dilation: int = 1) -> torch.Tensor:
+    """[B, C, *spatial] by [C_out, C, *kernel], an odd number of voxels along each axis, to [B, C_out, *spatial]."""
+    padding = dilation * (weight.shape[-1] // 2)
+    if x.dim() == 5:
+        return functional.conv3d(x, weight, bias, padding=padding, dilation=dilation)
+    return functional.conv2d(x, weight, bias, padding=padding, dilation=dilation)
+
+
+class _Dilated(nn.modules.conv._ConvNd):
+    """A 3^d convolution with dilation r that keeps the size.
+
+    The voxels that it joins lie on one of r^d lattices, and on each lattice it is a convolution without dilation.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, *spatial] to [B, C_out, *spatial]."""
+        if not torch.jit.is_scripting():
+            if self.training and x.device.type == "cpu" and all(size % self.dilation[0] == 0 for size in x.shape[2:]):
+                return self._by_lattices(x)
+        return convolve(x, self.weight, self.bias, self.dilation[0])
+
+    @torch.jit.unused
+    def _by_lattices(self, x: torch.Tensor) -> torch.Tensor:
+        blocks = _blocks(x, self.dilation[0])
+        d = x.dim() - 2
+        swap = [0, *range(1 + d, 1 + 2 * d), *range(1, 1 + d), 1 + 2 * d]  # place in its block, block
+        lattices = blocks.permute(swap)
+        found = convolve(lattices.flatten(0, d).movedim(-1, 1), self.weight, self.bias).movedim(1, -1)
+        return _whole(found.reshape(*lattices.shape[:-1], -1).permute(swap))
+
+
+class _Doubling(nn.modules.conv._ConvTransposeNd):
+    """A 2^d transposed convolution of stride 2: each voxel becomes a block, by one product of matrices."""
+
+    def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        """[B, C, *spatial] to [B, C_out, *(2 * spatial)]; `output_size` is torch's, and means nothing here."""
+        if not torch.jit.is_scripting():
+            if self.training and x.device.type == "cpu":
+                return self._by_blocks(x)
+        if x.dim() == 5:
+            return functional.conv_transpose3d(x, self.weight, self.bias, stride=2)
+        return functional.conv_transpose2d(x, self.weight, self.bias, stride=2)
+
+    @torch.jit.unused
+    def _by_blocks(self, x: torch.Tensor) -> torch.Tensor:
+        d = x.dim() - 2
+        channels = self.weight.shape[1]
+        weight = self.weight.movedim((1, 0), (-2, -1)).flatten(0, -2)  # [2^d C_out, C]
+        bias = None if self.bias is None else self.bias.repeat(2**d)
+        blocks = functional.linear(x.movedim(1, -1), weight, bias)
+        return _whole(blocks.view(*blocks.shape[:-1], *[2] * d, channels))
+
+
+class Dilated2d(_Dilated, nn.Conv2d):
+    """See `_Dilated`."""
+
+
+class Dilated3d(_Dilated, nn.Conv3d):
+    """See `_Dilated`."""
+
+
+class Doubling2d(_Doubling, nn.ConvTranspose2d):
+    """See `_Doubling`."""
+
+
+class Doubling3d(_Doubling, nn.ConvTranspose3d):
+    """See `_Doubling`."""
+
+
+DILATED = {2: Dilated2d, 3: Dilated3d}
+DOUBLING = {2: Doubling2d, 3: Doubling3d}
+
+
+def _blocks(x: torch.Tensor, side: int) -> torch.Tensor:
+    """[B, C, *spatial] to [B, *(spatial / side), *(side per axis), C], without copying what is channels last in memory."""
+    d = x.dim() - 2
+    split = [n for size in x.shape[2:] for n in (size // side, side)]
+    apart = x.movedim(1, -1).reshape(x.shape[0], *split, x.shape[1])
+    return apart.permute(0, *range(1, 2 * d, 2), *range(2, 2 * d + 1, 2), 2 * d + 1)
+
+
+def _whole(blocks: torch.Tensor) -> torch.Tensor:
+    """Undo `_blocks`; the result is channels last in memory."""
+    d = (blocks.dim() - 2) // 2
+    order = [axis for i in range(1, d + 1) for axis in (i, d + i)]
+    sizes = [blocks.shape[i] * blocks.shape[d + i] for i in range(1, d + 1)]
+    return blocks.permute(0, *order, 2 * d + 1).reshape(blocks.shape[0], *sizes, -1).movedim(-1, 1)

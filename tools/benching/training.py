@@ -1,0 +1,70 @@
+"""A training step of DCA on CT patches: against CPS as its users write it, and against DCA without what makes it fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import steps
+from .jobs import Job, Variant
+
+SIZES = (64, 96)  # voxels along each side of a patch
+BFLOAT16_ERROR = 0.05  # of a sum of losses of about 8
+
+
+def _published() -> dict[str, Any]:
+    from scripts.methods.dca import DCA
+
+    return dict(DCA.published)
+
+
+def cps(size: int) -> Callable[[Path], Callable[[], list[int]]]:
+    """See `steps.plain_cps`."""
+    return _counted(lambda: steps.plain_cps(size), size)
+
+
+def ours(size: int, published: bool) -> Callable[[Path], Callable[[], list[int]]]:
+    """See `steps.as_it_is`."""
+    return _counted(lambda: steps.as_it_is(size, _published() if published else {}), size)
+
+
+def _counted(make: Callable[[], steps.Step], size: int) -> Callable[[Path], Callable[[], list[int]]]:
+    """Two methods agree on nothing but the images that a step takes: its result is how many, and their sides."""
+
+    def prepare(folder: Path) -> Callable[[], list[int]]:
+        step = make()
+
+        def run() -> list[int]:
+            step()
+            return [4, size, size, size]
+
+        return run
+
+    return prepare
+
+
+JOBS = tuple(
+    job
+    for size in SIZES
+    for job in (
+        Job(
+            f"step, {size}^3, against CPS",
+            variants=(
+                Variant("plain CPS, float32", cps(size)),
+                Variant("DCA", ours(size, published=False)),
+                Variant("DCA as published", ours(size, published=True)),
+            ),
+            goal_speedup=1 / 0.6,
+        ),
+        Job(
+            f"step, {size}^3, against itself",
+            variants=(
+                Variant("DCA by torch's defaults", lambda folder, size=size: steps.plain(size, {})),
+                Variant("DCA", lambda folder, size=size: steps.as_it_is(size, {})),
+            ),
+            tolerance=BFLOAT16_ERROR,
+            goal_speedup=1 / 0.35,
+        ),
+    )
+)
