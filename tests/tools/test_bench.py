@@ -44,7 +44,7 @@ def test_file_tells_machine_versions_commit_and_numbers(bench: Bench, tmp_path: 
     assert all(content["versions"].values())
     assert content["repeats"] == 2
     measured = content["jobs"]["agree"]
-    assert set(measured) == {"tolerance", "variants", "baseline", "ratios", "goal"}
+    assert set(measured) == {"tolerance", "result", "variants", "baseline", "ratios", "goal"}
     assert list(measured["variants"]) == ["variant 0", "variant 1"]
     for variant in measured["variants"].values():
         assert set(variant) == {"seconds", "processor_seconds", "loaded_mib", "peak_mib"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,10 @@ def step() -> Callable[[], Any]:
 def windows() -> Callable[[], Any]:
     """DCANet on four windows at once, as inference does it."""
     import torch
+
     from scripts.engine import Autocast
 
-    network = steps.dca({}).predictor.eval().to(memory_format=torch.channels_last_3d)
+    network = steps.channels_last(steps.dca({}).predictor).eval()
     run = Autocast(network, torch.device("cpu"))
     images = torch.rand([WINDOWS, 1, SIZE, SIZE, SIZE])
 
@@ -110,10 +112,7 @@ def products() -> Any:
                     made[like] = torch.empty_strided(like.shape, like.stride, dtype=dtype).normal_()
                 return made[like]
 
-            return [
-                lambda function=function, args=tree_map_only(_Like, filled, args): function(*args)
-                for function, args in self.calls
-            ]
+            return [partial(function, *tree_map_only(_Like, filled, args)) for function, args in self.calls]
 
     return Products()
 
@@ -143,4 +142,7 @@ def _job(name: str, make: Callable[[], Callable[[], Any]], share: float | None) 
     )
 
 
-JOBS = (_job(f"step, {SIZE}^3, and its floor", step, 0.6), _job(f"{WINDOWS} windows, {SIZE}^3, and their floor", windows, None))
+JOBS = (
+    _job(f"step, {SIZE}^3, and its floor", step, 0.6),
+    _job(f"{WINDOWS} windows, {SIZE}^3, and their floor", windows, None),
+)

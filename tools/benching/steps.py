@@ -1,4 +1,4 @@
-"""Training steps that are measured: of DCA as it is, of DCA without what makes it fast, of CPS as its users write it."""
+"""Training steps to be measured: of DCA, of DCA without what makes it fast, and of CPS as the field writes it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from scripts.methods.base import Method
     from torch import nn
+
+    from scripts.methods.dca import DCA
 
 WIDTH, ORGANS = 16, 13
 LR, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
@@ -28,14 +29,15 @@ def batch(size: int) -> dict[str, torch.Tensor]:
     return {"image": image, "label": cubes, "image_u": image_u}
 
 
-def dca(options: dict[str, Any]) -> Method:
+def dca(options: dict[str, Any]) -> DCA:
     """DCA on the V-Net with its options, as the bundles build it; the organs in three groups, large to small."""
     import torch
+
     from scripts.methods import create_predictor
     from scripts.methods.dca import DCA
 
     torch.manual_seed(0)
-    network = create_predictor(
+    network: Any = create_predictor(
         method="dca",
         preset="cpu",
         style="vnet",
@@ -51,19 +53,31 @@ def dca(options: dict[str, Any]) -> Method:
 
 def as_it_is(size: int, options: dict[str, Any]) -> Step:
     """A step as `engine.SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
-    import torch
+
     from scripts.engine import autocast_dtype
     from scripts.memory import keep_freed_memory
 
     keep_freed_memory()
-    method = dca(options).to(memory_format=torch.channels_last_3d)
+    method = channels_last(dca(options))
     return _step(method, size, autocast_dtype("cpu"))
 
 
+def networks(method: DCA) -> list[Any]:
+    """The network of DCA and, if there is one, that of its teacher."""
+    return [method.predictor] if method.teacher is None else [method.predictor, method.teacher.module]
+
+
+def channels_last(module: Any) -> Any:
+    """The module with the layout in memory that the bundles choose."""
+    import torch
+
+    return module.to(memory_format=torch.channels_last_3d)
+
+
 def plain(size: int, options: dict[str, Any]) -> Step:
-    """The same losses by torch's defaults: float32, an encoder pass per decoder, torch's own convolutions, glibc's malloc."""
+    """The same losses by torch's defaults: float32, an encoder pass per decoder, its convolutions, glibc's malloc."""
     method = dca(options)
-    for network in [method.predictor, *([method.teacher.module] if method.teacher is not None else [])]:
+    for network in networks(method):
         _by_defaults(network)
         _with_an_encoder_pass_per_decoder(network)
         for dfam in network.aggregation.dfams:
@@ -72,17 +86,18 @@ def plain(size: int, options: dict[str, Any]) -> Step:
 
 
 def plain_cps(size: int) -> Step:
-    """CPS as the field's code has it: two V-Nets in float32, each with its optimizer, cross-entropy and one-hot Dice."""
+    """CPS as the field writes it: two V-Nets in float32, each with its optimizer, cross-entropy and one-hot Dice."""
     import torch
-    from scripts.networks import SegmentationNet
     from torch.nn import functional
 
+    from scripts.networks import SegmentationNet
+
     torch.manual_seed(0)
-    networks = [SegmentationNet("vnet", 3, 1, ORGANS, WIDTH) for _ in range(2)]
-    for network in networks:
+    pair = [SegmentationNet("vnet", 3, 1, ORGANS, WIDTH) for _ in range(2)]
+    for network in pair:
         _by_defaults(network)
     optimizers = [
-        torch.optim.SGD(network.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY) for network in networks
+        torch.optim.SGD(network.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY) for network in pair
     ]
     data = batch(size)
     images = torch.cat([data["image"], data["image_u"]])
@@ -97,7 +112,7 @@ def plain_cps(size: int) -> Step:
         return loss / (ORGANS + 1)
 
     def step() -> dict[str, float]:
-        outputs = [network(images) for network in networks]
+        outputs = [network(images) for network in pair]
         labels = [logits.detach().argmax(1) for logits in outputs]
         loss = torch.zeros(())
         for logits, other in zip(outputs, labels[::-1], strict=True):
@@ -113,7 +128,7 @@ def plain_cps(size: int) -> Step:
     return step
 
 
-def _step(method: Method, size: int, dtype: torch.dtype | None) -> Step:
+def _step(method: DCA, size: int, dtype: torch.dtype | None) -> Step:
     import torch
 
     optimizer = torch.optim.SGD(method.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
@@ -134,9 +149,10 @@ def _step(method: Method, size: int, dtype: torch.dtype | None) -> Step:
 
 
 def _by_defaults(network: nn.Module) -> None:
-    """Put torch's own convolutions, with the same parameters, in the place of ours, and let no ReLU overwrite its input."""
-    from scripts.networks import convolutions
+    """Put torch's convolutions, with the same parameters, in the place of ours, and let no ReLU overwrite its input."""
     from torch import nn
+
+    from scripts.networks import convolutions
 
     kinds = {convolutions.Dilated3d: nn.Conv3d, convolutions.Doubling3d: nn.ConvTranspose3d}
     for name, module in list(network.named_modules()):
@@ -155,7 +171,7 @@ def _by_defaults(network: nn.Module) -> None:
             network.set_submodule(name, stock)
 
 
-def _with_an_encoder_pass_per_decoder(network: nn.Module) -> None:
+def _with_an_encoder_pass_per_decoder(network: Any) -> None:
     """Every decoder gets the encoder's maps from a pass of its own, as four networks side by side would."""
     encoder = network.encoder
     seen: list[torch.Tensor] = []
@@ -173,7 +189,7 @@ def _with_an_encoder_pass_per_decoder(network: nn.Module) -> None:
     network.decode_experts = decode_experts
 
 
-def _projecting_attention(dfam: nn.Module) -> Callable[[list[torch.Tensor]], torch.Tensor]:
+def _projecting_attention(dfam: Any) -> Callable[[list[torch.Tensor]], torch.Tensor]:
     """The attention of a DFAM as it is described: projections, then convolutions of them all."""
     import torch
 

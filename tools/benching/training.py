@@ -1,4 +1,4 @@
-"""A training step of DCA on CT patches: against CPS as its users write it, and against DCA without what makes it fast."""
+"""A training step of DCA on CT patches: against CPS as the field writes it, and against DCA by torch's defaults."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def cps(size: int) -> Callable[[Path], Callable[[], list[int]]]:
 def ours(size: int, published: bool) -> Callable[[Path], Callable[[], list[int]]]:
     """See `steps.as_it_is`."""
     return _counted(lambda: steps.as_it_is(size, _published() if published else {}), size)
+
+
+def by_defaults(size: int) -> Callable[[Path], steps.Step]:
+    """See `steps.plain`."""
+    return lambda folder: steps.plain(size, {})
+
+
+def as_it_is(size: int) -> Callable[[Path], steps.Step]:
+    """See `steps.as_it_is`; its losses are compared."""
+    return lambda folder: steps.as_it_is(size, {})
 
 
 def _counted(make: Callable[[], steps.Step], size: int) -> Callable[[Path], Callable[[], list[int]]]:
@@ -60,8 +70,8 @@ JOBS = tuple(
         Job(
             f"step, {size}^3, against itself",
             variants=(
-                Variant("DCA by torch's defaults", lambda folder, size=size: steps.plain(size, {})),
-                Variant("DCA", lambda folder, size=size: steps.as_it_is(size, {})),
+                Variant("DCA by torch's defaults", by_defaults(size)),
+                Variant("DCA", as_it_is(size)),
             ),
             tolerance=BFLOAT16_ERROR,
             goal_speedup=1 / 0.35,

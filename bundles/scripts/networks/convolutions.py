@@ -1,12 +1,13 @@
-"""Convolutions whose gradients torch computes slowly on a CPU, by others that it computes fast; the numbers are the same.
+"""Convolutions whose gradients torch computes slowly on a CPU, by others that it computes fast: the same numbers.
 
-Training on a CPU alone goes these ways. Everywhere else they are what torch's own modules are, whose parameters they have.
+Only training on a CPU goes these ways. Everywhere else they are torch's own modules, whose parameters they have.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+from torch._jit_internal import is_scripting
 from torch.nn import functional
 
 
@@ -26,7 +27,7 @@ class _Dilated(nn.modules.conv._ConvNd):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, *spatial] to [B, C_out, *spatial]."""
-        if not torch.jit.is_scripting():
+        if not is_scripting():  # noqa: SIM102 - TorchScript skips what is under this condition alone
             if self.training and x.device.type == "cpu" and all(size % self.dilation[0] == 0 for size in x.shape[2:]):
                 return self._by_lattices(x)
         return convolve(x, self.weight, self.bias, self.dilation[0])
@@ -46,7 +47,7 @@ class _Doubling(nn.modules.conv._ConvTransposeNd):
 
     def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
         """[B, C, *spatial] to [B, C_out, *(2 * spatial)]; `output_size` is torch's, and means nothing here."""
-        if not torch.jit.is_scripting():
+        if not is_scripting():  # noqa: SIM102 - as above
             if self.training and x.device.type == "cpu":
                 return self._by_blocks(x)
         if x.dim() == 5:
@@ -84,7 +85,7 @@ DOUBLING = {2: Doubling2d, 3: Doubling3d}
 
 
 def _blocks(x: torch.Tensor, side: int) -> torch.Tensor:
-    """[B, C, *spatial] to [B, *(spatial / side), *(side per axis), C], without copying what is channels last in memory."""
+    """[B, C, *spatial] to [B, *(spatial / side), *(side per axis), C]; no copy of what is channels last."""
     d = x.dim() - 2
     split = [n for size in x.shape[2:] for n in (size // side, side)]
     apart = x.movedim(1, -1).reshape(x.shape[0], *split, x.shape[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from monai.networks.layers.factories import Conv, Norm
@@ -40,15 +40,15 @@ class DFAM(nn.Module):
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
         self.projected = features == "projected"
-        self.project = nn.ModuleList(conv(width, width, 1) for _ in range(experts))
-        self.attend = nn.Sequential(
-            conv(experts * width, width, 3, padding=1), nn.ReLU(inplace=True), conv(width, experts, 1), nn.Softmax(dim=1)
-        )
+        # Any: the type checker takes the parts of a container for modules without weights.
+        self.project: Any = nn.ModuleList(conv(width, width, 1) for _ in range(experts))
+        first, last = conv(experts * width, width, 3, padding=1), conv(width, experts, 1)
+        self.attend: Any = nn.Sequential(first, nn.ReLU(inplace=True), last, nn.Softmax(dim=1))
 
     def attention(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """E maps [B, w, *spatial] to the attention [B, E, *spatial]; over the experts it sums to one at every voxel."""
-        # The projections and the convolution after them are linear: one convolution. Beyond the border the projected maps
-        # are zero, their bias with them, so that what the biases add is a map, not a number.
+        # The projections and the convolution after them are linear: one convolution. Beyond the border the projected
+        # maps are zero, and their biases with them: what the biases add is a map, not a number.
         first = self.attend[0]
         parts = first.weight.split(first.weight.shape[0], dim=1)
         weights: list[torch.Tensor] = []

@@ -1,0 +1,98 @@
+"""Convolutions that go another way in training on a CPU: the same numbers, and only there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.networks import convolutions
+from scripts.networks.convolutions import DILATED, DOUBLING
+
+SIZES = {2: (8, 12), 3: (4, 8, 6)}
+STOCK = {
+    "dilated": {2: nn.Conv2d, 3: nn.Conv3d},
+    "doubling": {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d},
+}
+OURS = {"dilated": DILATED, "doubling": DOUBLING}
+OPTIONS = {"dilated": {"kernel_size": 3, "padding": 2, "dilation": 2}, "doubling": {"kernel_size": 2, "stride": 2}}
+OTHER_WAY = {"dilated": convolutions._Dilated, "doubling": convolutions._Doubling}
+
+every = pytest.mark.parametrize(("kind", "spatial_dims"), [(kind, d) for kind in OURS for d in (2, 3)])
+
+
+def pair(kind: str, spatial_dims: int, bias: bool = True) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    ours, stock = (
+        classes[spatial_dims](5, 3, bias=bias, dtype=torch.float64, **OPTIONS[kind])
+        for classes in (OURS[kind], STOCK[kind])
+    )
+    stock.load_state_dict(ours.state_dict())
+    return ours, stock
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which of the other ways was gone, in turn."""
+    gone: list[str] = []
+
+    def watch(cls: type, name: str) -> None:
+        way = getattr(cls, name)
+
+        def watched(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+            gone.append(name)
+            found: torch.Tensor = way(self, x)
+            return found
+
+        monkeypatch.setattr(cls, name, watched)
+
+    watch(convolutions._Dilated, "_by_lattices")
+    watch(convolutions._Doubling, "_by_blocks")
+    return gone
+
+
+@every
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_values_and_all_gradients_equal_those_of_torch(
+    kind: str, spatial_dims: int, bias: bool, channels_last: bool, ways: list[str]
+) -> None:
+    results = []
+    for module in pair(kind, spatial_dims, bias):
+        torch.manual_seed(1)
+        x = torch.randn(2, 5, *SIZES[spatial_dims], dtype=torch.float64)
+        if channels_last:
+            x = x.to(memory_format=torch.channels_last if spatial_dims == 2 else torch.channels_last_3d)
+        x.requires_grad_()
+        out = module(x)
+        torch.manual_seed(2)
+        (out * torch.randn(out.shape, dtype=torch.float64)).sum().backward()
+        results.append([out, x.grad, *(p.grad for p in module.parameters())])
+    assert len(ways) == 1
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=0, atol=1e-12)
+
+
+@every
+def test_inference_goes_the_way_of_torch(kind: str, spatial_dims: int, ways: list[str]) -> None:
+    ours, stock = pair(kind, spatial_dims)
+    x = torch.randn(2, 5, *SIZES[spatial_dims], dtype=torch.float64)
+    assert torch.equal(ours.eval()(x), stock(x))
+    assert ways == []
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_sizes_that_the_dilation_does_not_divide_go_the_way_of_torch(spatial_dims: int, ways: list[str]) -> None:
+    ours, stock = pair("dilated", spatial_dims)
+    x = torch.randn(2, 5, *[7] * spatial_dims, dtype=torch.float64)
+    assert torch.equal(ours(x), stock(x))
+    assert ways == []
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_result_is_channels_last_in_memory_like_its_input(spatial_dims: int) -> None:
+    memory_format = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+    for kind in OURS:
+        ours, _ = pair(kind, spatial_dims)
+        x = torch.randn(2, 5, *SIZES[spatial_dims], dtype=torch.float64).to(memory_format=memory_format)
+        assert ours(x).is_contiguous(memory_format=memory_format)
