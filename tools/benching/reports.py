@@ -70,13 +70,6 @@ def table(jobs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _goal(goal: Mapping[str, Any]) -> str:
-    wanted: Sequence[str] = [
-        text
-        for value, text in (
-            (goal["speedup"], f"{goal['speedup']:.3g} times as fast"),
-            (goal["seconds"], f"at most {goal['seconds']} s"),
-            (goal["peak"], f"at most {goal['peak']} of the peak"),
-        )
-        if value is not None
-    ]
+    texts = {"speedup": "{:.3g} times as fast", "seconds": "at most {} s", "peak": "at most {} of the peak"}
+    wanted = [text.format(goal[kind]) for kind, text in texts.items() if goal[kind] is not None]
     return f"{', '.join(wanted)}: {'reached' if goal['reached'] else 'missed'}" if wanted else ""
