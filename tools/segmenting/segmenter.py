@@ -21,7 +21,7 @@ from scripts.engine import Autocast
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
 from scripts.networks.blocks import crop_to, pad_to_multiple
-from scripts.networks.dca import EXPERT_NAMES, DCANet
+from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
@@ -191,8 +191,7 @@ class _WithExperts(nn.Module):
         stitched = network.stitched(maps[-1])
         aggregated = network.aggregate(features, maps, stitched)
         parts = {"aggregated": [aggregated, stitched], "stitched": [stitched, aggregated]}.get(network.prediction)
-        if parts is None:
-            return torch.cat([network(x), crop_to(torch.cat([aggregated, stitched], 1), list(x.shape))], 1)
+        parts = parts or [mean_logits(aggregated, stitched), aggregated, stitched]
         return crop_to(torch.cat(parts, 1), list(x.shape))
 
 
