@@ -19,7 +19,10 @@ from tools.segmenting.segmenter import _WithExperts
 
 CLASSES = 14
 GRID, NATIVE = (36, 30, 28), (100, 90, 60)  # voxels of the network and of the image
-SHIFT, SCALE = np.array([-2.012, 1.513, 2.017]), np.array([0.3717, 0.3331, 0.4309])  # of the image's voxels in the network's
+SHIFT, SCALE = (
+    np.array([-2.012, 1.513, 2.017]),
+    np.array([0.3717, 0.3331, 0.4309]),
+)  # of the image's voxels in the network's
 
 
 class Largest(TorchDispatchMode):

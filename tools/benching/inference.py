@@ -27,10 +27,9 @@ MODEL = "BENCH_MODEL"
 STEPS, WARMUP, PATCH = 300, 30, [48, 48, 48]
 ORGANS = 13
 SLAB = 16  # slices that are scored at once
-# What the zoo's bundles do: no crop, float32, windows by four that overlap by half, all classes at the image's size.
+# What the zoo's bundles do: float32, windows by four that overlap by half, all classes at the image's size.
 STOCK: dict[str, Any] = {
     "amp": False,
-    "crop_foreground": False,
     "network": "$@network_def.to(@device)",
     "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
     "inferer::overlap": 0.5,
