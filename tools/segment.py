@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", required=True, help="bundle that segments, such as dca_synapse")
     parser.add_argument("--model", type=Path, help="model.pt, or its folder (default: the bundle's models/)")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
-    parser.add_argument("--fast", action="store_true", help="less overlap of the windows, no disagreement score")
+    parser.add_argument("--fast", action="store_true", help="fewer and larger windows, no disagreement score")
     parser.add_argument("--series", metavar="UID", help="the only DICOM series to segment (SeriesInstanceUID)")
     parser.add_argument(
         "--phases", type=_numbers, help="phases of a cine, from 0, such as 0,9 (default: end-diastole and end-systole)"

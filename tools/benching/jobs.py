@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What a variant returns: numbers, text, or lists and dicts of them, as JSON has them.
+# What a variant returns: numbers, text, or lists and dicts of them, as JSON has them; or a function that makes it of
+# what the variant left behind, which is not timed.
 Result = Any
 
 

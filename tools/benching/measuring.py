@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .jobs import Job, difference
+from .jobs import Job, Result, difference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +55,7 @@ def measure(module: str, job: Job, repeats: int) -> dict[str, Any]:
         }
         for name, worker, answers in zip(names, workers, zip(*rounds, strict=True), strict=True)
     }
-    about = {"tolerance": job.tolerance, "result": warm[0]["result"]}
+    about = {"tolerance": job.tolerance, "result": _without_nan(warm[0]["result"])}
     return {**about, "variants": measured, **compared(measured), **goal(job, measured)}
 
 
@@ -89,6 +89,15 @@ def goal(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     )
     goals = {"speedup": job.goal_speedup, "seconds": job.goal_seconds, "peak": job.goal_peak}
     return {"goal": {**goals, "reached": reached}}
+
+
+def _without_nan(result: Result) -> Result:
+    """The result with None in the place of nan, which JSON does not know."""
+    if isinstance(result, dict):
+        return {key: _without_nan(value) for key, value in result.items()}
+    if isinstance(result, list):
+        return [_without_nan(value) for value in result]
+    return None if result != result else result
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

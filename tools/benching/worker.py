@@ -48,7 +48,9 @@ def serve(module: str, job: str, variant: str, folder: str) -> None:
             processor, start = _processor_seconds(), time.perf_counter()
             result = run()
             seconds, processor = time.perf_counter() - start, _processor_seconds() - processor
-            answer(seconds=seconds, processor_seconds=processor, peak_mib=peak_mib(), result=result)
+            peak = peak_mib()
+            result = result() if callable(result) else result
+            answer(seconds=seconds, processor_seconds=processor, peak_mib=peak, result=result)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from scripts.engine import Autocast
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
 from scripts.networks.blocks import crop_to, pad_to_multiple
-from scripts.networks.dca import EXPERT_NAMES, DCANet
+from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
@@ -30,14 +30,15 @@ from .disagreement import differences
 
 logger = logging.getLogger(__name__)
 
-FAST_OVERLAP = 0.1  # of a sliding window with the next, instead of the bundle's
+# Instead of the bundle's: how far a sliding window overlaps with the next, and how many times as long it is.
+FAST_OVERLAP, FAST_WINDOW = 0.1, 1.25
 
 
 @dataclass(frozen=True)
 class Options:
     """How to segment.
 
-    fast: windows that overlap less, and no confidence (see docs/segment.md for what it costs).
+    fast: fewer and larger windows, and no confidence (see docs/segment.md for what it costs).
     probabilities, disagreement: make these maps, too.
     settings: other settings of the bundle's inference.json, as KEY=VALUE.
     """
@@ -191,8 +192,7 @@ class _WithExperts(nn.Module):
         stitched = network.stitched(maps[-1])
         aggregated = network.aggregate(features, maps, stitched)
         parts = {"aggregated": [aggregated, stitched], "stitched": [stitched, aggregated]}.get(network.prediction)
-        if parts is None:
-            return torch.cat([network(x), crop_to(torch.cat([aggregated, stitched], 1), list(x.shape))], 1)
+        parts = parts or [mean_logits(aggregated, stitched), aggregated, stitched]
         return crop_to(torch.cat(parts, 1), list(x.shape))
 
 
@@ -223,6 +223,7 @@ def _overrides(bundle: Path, checkpoint: Path, device: str | None, options: Opti
         overrides |= trained_settings(read_json(about, "description of a model"))
     if options.fast and "overlap" in whole:
         overrides["overlap"] = FAST_OVERLAP
+        overrides["inferer::roi_size"] = f"$[int({FAST_WINDOW} * voxels) for voxels in @patch_size]"
     if device is not None:
         try:
             torch.empty(0, device=device)

@@ -111,6 +111,11 @@ class AggregationDecoder(nn.Module):
         return self.out(x)
 
 
+def mean_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Two predictions' logits [B, C, *spatial] to logits whose softmax is the mean of theirs."""
+    return (0.5 * (first.softmax(1) + second.softmax(1))).clamp_min(1e-8).log()
+
+
 class DCANet(nn.Module):
     """Divide, Conquer, and Aggregate: the network of the method (CVPR 2026).
 
@@ -254,6 +259,5 @@ class DCANet(nn.Module):
         else:
             logits = self.stitched(maps[-1])
             if self.prediction == "mean":
-                aggregated = self.aggregate(features, maps, logits)
-                logits = (0.5 * (aggregated.softmax(1) + logits.softmax(1))).clamp_min(1e-8).log()
+                logits = mean_logits(self.aggregate(features, maps, logits), logits)
         return crop_to(logits, list(x.shape))

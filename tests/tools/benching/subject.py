@@ -53,6 +53,11 @@ def holds(mib: int) -> Callable[[Path], Callable[[], str]]:
     return make
 
 
+def later(folder: Path) -> Callable[[], Callable[[], str]]:
+    """Has its result made of what it left behind."""
+    return lambda: lambda: "the same"
+
+
 def fails(folder: Path) -> Callable[[], Any]:
     def run() -> Any:
         raise ValueError("this variant always fails")
@@ -69,5 +74,6 @@ JOBS = (
     job("disagree", returns(1), returns(1 + 1e-5), tolerance=1e-6),
     job("fail", returns(1), fails),
     job("turns", turns("A"), turns("B")),
+    job("later", later, later),
     job("memory", holds(300), holds(100)),
 )

@@ -33,6 +33,7 @@ def test_variants_take_turns_after_a_warm_up(tmp_path: Path, monkeypatch: pytest
 
 def test_results_that_differ_by_more_than_the_tolerance_are_an_error() -> None:
     assert measure(MODULE, JOBS["agree"], 1)["tolerance"] == 1e-6
+    measure(MODULE, JOBS["later"], 1)
     with pytest.raises(
         BenchError, match=r"'variant 1' disagrees with 'variant 0': sum: \[0\] expected 5\.0, found 5\."
     ):

@@ -48,3 +48,12 @@ def test_the_groups_of_the_classes_are_those_that_the_training_found(synapse_run
     expected = {c: name for name, group in zip(found["names"], found["groups"], strict=True) for c in group}
     assert segmenter.groups == expected
     assert Segmenter(SYNAPSE, synapse_run[0] / "models", options=Options(fast=True, settings=SETTINGS)).groups == {}
+
+
+def test_fast_takes_larger_windows_that_overlap_less(synapse_run: tuple[Path, str]) -> None:
+    inferers = [
+        Segmenter(SYNAPSE, synapse_run[0] / "models", options=Options(fast=fast, settings=SETTINGS)).inferer
+        for fast in (False, True)
+    ]
+    assert [list(inferer.roi_size) for inferer in inferers] == [[16, 16, 16], [20, 20, 20]]
+    assert [inferer.overlap for inferer in inferers] == [0.5, 0.1]
