@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .cases import Case, find_cases, modality_of
-
-if TYPE_CHECKING:
-    from .running import Work
 
 
 @dataclass(frozen=True)
@@ -48,17 +44,22 @@ class Request:
         """
         return find_cases(self.source, self.output, modality_of(self.bundle, self.settings), self.series)
 
-    def prepare(self) -> Work:
-        """The bundle with its network loaded.
+    def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
+        """Load the network: what segments a case unless that has been done, and returns what went wrong, or None.
+
+        Args:
+            progress: show a bar within each case.
 
         Raises:
             UserError: see `Segmenter`.
         """
         from .preparing import prepare
+        from .running import try_case
         from .segmenter import Options
 
         options = Options(self.fast, self.probabilities, self.disagreement, self.settings)
-        return prepare(self.bundle, self.model, self.device, options, self.formats, self.phases)
+        work = prepare(self.bundle, self.model, self.device, options, self.formats, self.phases)
+        return lambda case: try_case(case, self.output / case.name, work, self.overwrite, progress)
 
     def words(self) -> list[str]:
         """The arguments of `segment` that make this request."""

@@ -40,13 +40,11 @@ def segment_here(cases: Sequence[Case], request: Request, tell: Tell, progress: 
     """Segment the cases in this process; `progress` shows a bar within each of them.
 
     Raises:
-        UserError: see `Request.prepare`.
+        UserError: see `Request.ready`.
     """
-    from .running import try_case
-
-    work = request.prepare()
+    segment = request.ready(progress)
     for case in cases:
-        tell(case, try_case(case, request.output / case.name, work, request.overwrite, progress))
+        tell(case, segment(case))
 
 
 def segment_in_processes(cases: Sequence[Case], request: Request, workers: int, tell: Tell) -> None:
@@ -61,7 +59,7 @@ def segment_in_processes(cases: Sequence[Case], request: Request, workers: int, 
         tell: see `Tell`; is called in this process.
 
     Raises:
-        UserError: see `Request.prepare`; or a process died before its first case.
+        UserError: see `Request.ready`; or a process died before its first case.
     """
     left = deque(cases)
     workers = min(workers, len(left))
@@ -155,10 +153,8 @@ def _serve(pipe: Connection, request: Request, threads: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is imported
     logging.getLogger().addHandler(QueueHandler(cast(Any, SimpleNamespace(put_nowait=pipe.send))))
     quiet()
-    from .running import try_case
-
     try:
-        work = request.prepare()
+        segment = request.ready()
     except Exception as error:
         message = user_message(error)
         if message is None:
@@ -168,5 +164,4 @@ def _serve(pipe: Connection, request: Request, threads: int) -> None:
     with contextlib.suppress(EOFError, ConnectionError):  # nobody listens any more
         pipe.send(_Answer())
         while True:
-            case = pipe.recv()
-            pipe.send(_Answer(try_case(case, request.output / case.name, work, request.overwrite)))
+            pipe.send(_Answer(segment(pipe.recv())))
