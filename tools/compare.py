@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.errors import UserError
 
+from .arguments import add_executor_arguments, read_pairs, slurm_parameters
 from .comparing.executors import run_here, run_on_cluster
 from .comparing.plan import plan
 from .comparing.progress import Progress
-from .comparing.request import Request, choose_methods, find_bundle, read_pairs, read_seeds
+from .comparing.request import Request, choose_methods, find_bundle, read_seeds
 from .comparing.state import FAILED, LOG, QUEUED, Run, held, is_finished, now, read_state, write_state
+from .stopping import STOPPED, ends_like_an_interrupt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,16 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="other settings, for all methods"
     )
     parser.add_argument("--test", action="store_true", help="score the test set of every finished run, once")
-    parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="(default: %(default)s)")
-    parser.add_argument("--workers", type=int, help="runs at the same time (default: 1; with slurm all of them)")
-    parser.add_argument(
-        "--slurm",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="parameters of the jobs as submitit names them: timeout_min=600 gpus_per_node=1 slurm_partition=gpu",
-    )
+    add_executor_arguments(parser, "runs at the same time (default: 1; with slurm all of them)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: mistakes in the arguments or the config, other settings than those of the runs that are there, or a
             test set that has been scored.
     """
-    slurm = {key: int(value) if value.isdigit() else value for key, value in read_pairs(args.slurm, "--slurm").items()}
-    if slurm and args.executor != "slurm":
-        raise UserError(f"--slurm: expected --executor slurm beside it, found --executor {args.executor}; add it")
+    slurm = slurm_parameters(args)
     request = _request(args)
     planned = plan(request)
     runs = planned.runs
@@ -72,23 +62,19 @@ def run(args: argparse.Namespace) -> int:
             if lock is not None:
                 write_state(one.folder, state=QUEUED, queued=now(), error=None, finished=None)
     progress = Progress(runs, todo)
-    # As Ctrl-C: being terminated, and the end of the terminal's session unless the user does not mind that (nohup).
-    ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
     try:
-        if args.executor == "slurm":
-            run_on_cluster(todo, args.test, args.workers or len(todo), progress, request.output, slurm)
-        else:
-            run_here(todo, args.test, args.workers or 1, progress)
+        with ends_like_an_interrupt():
+            if args.executor == "slurm":
+                run_on_cluster(todo, args.test, args.workers or len(todo), progress, request.output, slurm)
+            else:
+                run_here(todo, args.test, args.workers or 1, progress)
     except KeyboardInterrupt:
         progress.close()
         submitted = " (submitted jobs go on by themselves)" if args.executor == "slurm" else ""
         print(f"\nstopped; the same command goes on{submitted}")
-        return 128 + signal.SIGINT
+        return STOPPED
     finally:
         progress.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return _report(runs, args)
 
 
@@ -106,8 +92,6 @@ def _tell_scored(scored: Sequence[Run], more: bool, output: Path) -> None:
 
 def _request(args: argparse.Namespace) -> Request:
     bundle = find_bundle(args.bundle)
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers: expected at least 1, found {args.workers}")
     return Request(
         bundle,
         args.dataset_dir.resolve(),

@@ -5,22 +5,21 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.errors import UserError, first_line, user_message
+from scripts.errors import UserError
 
+from .arguments import add_executor_arguments, slurm_parameters
 from .bundles import expect_bundle
+from .stopping import STOPPED, ends_like_an_interrupt
 
 if TYPE_CHECKING:
     from .segmenting.cases import Case
-    from .segmenting.running import Work
+    from .segmenting.request import Request
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 FORMATS = ("nifti", "seg", "csv")
-
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="other settings of inference.json"
     )
+    add_executor_arguments(parser, "processes that share the cases; with slurm jobs (default: 1)")
+    parser.add_argument("--shard", metavar="I/N", help="only the cases I, I + N, ... of all, counted from 1")
 
 
 def _numbers(text: str) -> list[int]:
@@ -67,56 +68,71 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: nothing to segment, no model, or wrong settings.
     """
-    bundle = expect_bundle(BUNDLES, args.bundle, "inference.json")
-    if args.disagreement and args.fast:
-        raise UserError("--fast: expected without --disagreement, since it leaves the comparison out; choose one")
+    request, slurm = _request(args), slurm_parameters(args)
+    if args.shard and args.executor == "slurm":
+        raise UserError("--shard: expected without --executor slurm, which makes the shards itself; leave one out")
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from .segmenting.cases import find_cases
-    from .segmenting.preparing import modality_of, prepare
     from .segmenting.results import RECORD, read_rows, write_table
-    from .segmenting.segmenter import Options
+    from .segmenting.shards import read_shard, segment_on_cluster
+    from .segmenting.workers import quiet, segment_here, segment_in_processes
 
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("tools").setLevel(logging.INFO)
-    # MONAI warns of decoders that nobody asked for.
-    logging.getLogger("monai").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
-    output = args.output.resolve()
-    options = Options(args.fast, args.probabilities, args.disagreement, args.set)
-    modality = modality_of(bundle, args.set)
-    cases = find_cases(args.input.resolve(), output, modality, args.series)
-    work = prepare(bundle, args.model, args.device, options, args.formats, args.phases)
-    terminal = sys.stderr.isatty()
-    failures = []
-    with logging_redirect_tqdm():
-        for case in tqdm(cases, "cases", disable=len(cases) == 1 or not terminal):
-            problem = _attempt(case, output / case.name, work, args.overwrite, terminal and len(cases) == 1)
-            if problem:
-                failures.append(f"{case.name}: {problem}")
+    quiet()
+    shard = read_shard(args.shard) if args.shard else None
+    output, workers = request.output, args.workers or 1
+    cases = request.cases() if shard is None else shard.share(request.cases())
+    bar = tqdm(total=len(cases), desc="cases", disable=len(cases) == 1 or not sys.stderr.isatty())
+    outcomes: dict[str, str | None] = {}
+
+    def tell(case: Case, problem: str | None) -> None:
+        outcomes[case.name] = problem
+        bar.update()
+        if shard is not None:
+            shard.write(output, outcomes)
+
+    try:
+        with logging_redirect_tqdm(), bar, ends_like_an_interrupt():
+            if shard is not None:
+                shard.write(output, outcomes)
+            if args.executor == "slurm":
+                segment_on_cluster(cases, request, workers, tell, slurm)
+            elif min(workers, len(cases)) > 1:
+                segment_in_processes(cases, request, workers, tell)
+            elif cases:
+                segment_here(cases, request, tell, progress=len(cases) == 1 and sys.stderr.isatty())
+    except KeyboardInterrupt:
+        submitted = " (submitted jobs go on by themselves)" if args.executor == "slurm" else ""
+        print(f"stopped; the same command goes on{submitted}")
+        return STOPPED
     finished = [output / case.name for case in cases if (output / case.name / RECORD).is_file()]
-    if "csv" in work.formats and finished:
+    if "csv" in request.formats and finished and shard is None:
         write_table(output / "volumes.csv", [row for folder in finished for row in read_rows(folder)])
+    failures = [f"failed: {case.name}: {outcomes[case.name]}" for case in cases if outcomes[case.name] is not None]
     print(f"{len(cases) - len(failures)} of {len(cases)} segmented: {output}")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
+    print("".join(f"{failure}\n" for failure in failures), end="", file=sys.stderr)
     return int(bool(failures))
 
 
-def _attempt(case: Case, folder: Path, work: Work, overwrite: bool, progress: bool) -> str | None:
-    """Segment a case unless that has been done; what went wrong, or None."""
-    from .segmenting.results import is_finished
-    from .segmenting.running import segment_case
+def _request(args: argparse.Namespace) -> Request:
+    bundle = expect_bundle(BUNDLES, args.bundle, "inference.json")
+    if args.disagreement and args.fast:
+        raise UserError("--fast: expected without --disagreement, since it leaves the comparison out; choose one")
+    from .segmenting.request import Request
 
-    try:
-        if is_finished(folder, work.settings_of(case), overwrite):
-            logger.info("%s: finished before", case.name)
-            return None
-        segment_case(case, folder, work, progress)
-    except Exception as error:  # the other cases are to be segmented all the same
-        message = user_message(error)
-        if message is None:
-            logger.exception("%s", case.name)
-        return message or f"{type(error).__name__}: {first_line(error)}"
-    return None
+    return Request(
+        args.input.resolve(),
+        args.output.resolve(),
+        bundle,
+        args.formats,
+        args.model and args.model.resolve(),
+        args.device,
+        args.fast,
+        args.series,
+        args.phases,
+        args.probabilities,
+        args.disagreement,
+        args.overwrite,
+        args.set,
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ from scripts.datalists import patients_by_role, read_json
 from scripts.errors import UserError, first_few
 from scripts.files import write_json
 
+from .arguments import read_pairs
 from .comparing.executors import run_here
 from .comparing.plan import plan
-from .comparing.request import Request, find_bundle, read_pairs, read_seeds
+from .comparing.request import Request, find_bundle, read_seeds
 from .comparing.state import LOG, MODEL, is_finished, read_state
+from .stopping import STOPPED
 
 START, ARMS = "start", ("disagreement", "random")
 METHOD = "dca"
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             write_json(args.output / "results.json", {"runs": rows})
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on")
-        return 128 + signal.SIGINT
+        return STOPPED
     print(_report(rows))
     print(f"wrote {args.output / 'results.json'}")
     return 0

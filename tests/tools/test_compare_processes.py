@@ -95,7 +95,7 @@ def test_stopping_ends_processes_and_starts_no_more(tmp_path: Path) -> None:
 def test_jobs_of_a_cluster_work_on_runs_and_one_that_is_killed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.comparing.executors.POLL", 0.1)
+    monkeypatch.setattr("tools.clusters.POLL", 0.1)
     runs = [planned(tmp_path / "good"), planned(tmp_path / "killed", training=KILL)]
     seen: list[int] = []
     run_on_cluster(runs, False, 2, lambda left: seen.append(len(left)), tmp_path, {"timeout_min": 1}, cluster="local")

@@ -201,6 +201,10 @@ def test_what_is_written_is_chosen_and_a_finished_case_is_repeated_with_overwrit
         (["--device", "tpu"], "--device: expected one of this machine"),
         (["--fast", "--disagreement"], "--fast: expected without --disagreement"),
         (["--series", "1.2.9"], "--series: expected a series"),
+        (["--shard", "3/2"], "--shard: expected a number and how many there are"),
+        (["--shard", "1/2", "--executor", "slurm"], "--shard: expected without --executor slurm"),
+        (["--workers", "0"], "--workers: expected at least 1"),
+        (["--slurm", "gpus_per_node=1"], "--slurm: expected --executor slurm"),
     ],
 )
 def test_mistake_is_one_line(
@@ -242,3 +246,42 @@ def test_phases_of_a_heart_cine_equal_the_bundles_own_inference(
         assert np.allclose(own.affine, found.affine, atol=1e-3)
         assert (folder / f"{name}_segmentation.dcm").exists()
     assert [row["phase"] for row in rows_of(folder / "volumes.csv")] == ["phase00"] * 3 + ["phase01"] * 3
+
+
+def test_two_processes_give_what_one_gives(done: Run, segment: Callable[..., Result], tmp_path: Path) -> None:
+    one, source, output = done
+    two = segment(source, tmp_path, "--probabilities", "--disagreement", "--workers", "2")
+    assert two.code == one.code == 1
+    assert two.out.replace(str(tmp_path), str(output)) == one.out
+    failed = [[line for line in run.error.splitlines() if line.startswith("failed: ")] for run in (one, two)]
+    assert len(failed[0]) == 1
+    assert failed[0] == failed[1]
+    files = {path.relative_to(output) for path in output.rglob("*") if path.is_file()}
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()} == files
+    for file in files:
+        if file.suffix != ".dcm":  # which names its time and has a UID of its own
+            assert (tmp_path / file).read_bytes() == (output / file).read_bytes(), file
+
+
+def test_shards_together_do_what_the_whole_does(done: Run, segment: Callable[..., Result], tmp_path: Path) -> None:
+    _, source, output = done
+    words = ["--probabilities", "--disagreement"]
+    for shard, done_by_it, code in (("1/2", "1 of 2", 1), ("2/2", "1 of 1", 0)):
+        result = segment(source, tmp_path, *words, "--shard", shard)
+        assert result.code == code
+        assert f"{done_by_it} segmented" in result.out
+        assert not (tmp_path / "volumes.csv").exists()
+    again = segment(source, tmp_path, *words)
+    assert again.error.count("finished before") == 2
+    assert (tmp_path / "volumes.csv").read_bytes() == (output / "volumes.csv").read_bytes()
+
+
+def test_stopping_is_told(
+    done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object, **keywords: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.segmenting.workers.segment_here", interrupt)
+    assert main(["segment", str(done[1] / "nifti"), str(tmp_path), "--bundle", "dca_synapse"]) == 130
+    assert "stopped; the same command goes on" in capsys.readouterr().out

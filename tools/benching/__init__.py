@@ -1,3 +1,3 @@
 """What `python -m tools bench` measures: a module per subject, each with its JOBS (`jobs.Job`)."""
 
-SUBJECTS = {name: f"{__name__}.{name}" for name in ("floor", "inference", "scoring", "startup", "training")}
+SUBJECTS = {name: f"{__name__}.{name}" for name in ("floor", "training", "scaling", "inference", "scoring", "startup")}

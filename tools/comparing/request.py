@@ -119,18 +119,3 @@ def read_seeds(text: str) -> list[int]:
         return list(dict.fromkeys(int(word) for word in text.split(",")))
     except ValueError:
         raise UserError(f"--seeds: expected whole numbers such as 0,1,2, found {text!r}") from None
-
-
-def read_pairs(words: Sequence[str], option: str) -> dict[str, str]:
-    """The settings in words such as "lr=0.1".
-
-    Raises:
-        UserError: a word without a key or without "=".
-    """
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not (key and equals):
-            raise UserError(f"{option}: expected KEY=VALUE, found {word!r}")
-        pairs[key] = value
-    return pairs

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from scripts.files import sha256
 
 from ..checkout import checkout
+from ..stopping import killed_by
 from .state import (
     BUSY,
     DONE,
@@ -170,8 +171,7 @@ def _score(folder: Path, command: Callable[[str], int], role: str) -> str | None
 
 def _outcome(folder: Path, code: int) -> str | None:
     if code < 0:
-        memory = "; the system does so when memory runs out" if code == -signal.SIGKILL else ""
-        return f"killed by signal {-code} ({signal.Signals(-code).name}){memory}"
+        return killed_by(-code)
     return None if code == 0 else last_line(folder / LOG) or f"exit code {code}"
 
 

@@ -20,7 +20,9 @@ TOOLS = Path(__file__).resolve().parents[1]
 REQUIREMENTS = TOOLS.parent / "requirements-deploy.txt"
 # What of this project runs in the app, named, so that nothing else travels along.
 MODULES = (
-    *("__init__.py", "trained.py", "torchscript.py", "dicom/*.py", "segmenting/*.py"),
+    *("__init__.py", "trained.py", "torchscript.py", "dicom/*.py"),
+    *("segmenting/__init__.py", "segmenting/cases.py", "segmenting/disagreement.py", "segmenting/preparing.py"),
+    *("segmenting/results.py", "segmenting/running.py", "segmenting/segmenter.py"),
     *("checking/__init__.py", "checking/config.py", "checking/findings.py", "checking/merging.py"),
     *("deploying/__init__.py", "deploying/app/*.py"),
 )

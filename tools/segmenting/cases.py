@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.datalists import read_json
 from scripts.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ class Case:
             return sha256(self.image)
         assert self.series is not None
         return self.series.uid
+
+
+def modality_of(bundle: Path, settings: Sequence[str]) -> str:
+    """What the bundle takes: as the user sets it (KEY=VALUE), where it takes several, else as its metadata say."""
+    chosen = dict(word.split("=", 1) for word in settings if "=" in word).get("modality")
+    metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
+    return chosen or str(metadata["network_data_format"]["inputs"]["image"]["modality"])
 
 
 def find_cases(source: Path, output: Path, modality: str, uid: str | None) -> list[Case]:

@@ -9,15 +9,9 @@ from scripts.datalists import read_json
 
 from ..dicom.segments import read_segments
 from ..dicom.writing import Algorithm
+from .cases import modality_of
 from .running import Work
 from .segmenter import Options, Segmenter
-
-
-def modality_of(bundle: Path, settings: Sequence[str]) -> str:
-    """What the bundle takes: as the user sets it (KEY=VALUE), where it takes several, else as its metadata say."""
-    chosen = dict(word.split("=", 1) for word in settings if "=" in word).get("modality")
-    metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
-    return chosen or str(metadata["network_data_format"]["inputs"]["image"]["modality"])
 
 
 def prepare(

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scripts.errors import UserError
+from scripts.errors import UserError, first_line, user_message
 
 from ..dicom.segments import Segments
 from ..dicom.volume import DicomVolume, read_volumes
 from ..dicom.writing import Algorithm, write_segmentation
 from .cases import Case
-from .results import new_folder, volume_rows, write_map, write_record, write_table
+from .results import is_finished, new_folder, volume_rows, write_map, write_record, write_table
 from .segmenter import Result, Segmenter
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,21 @@ class Prediction:
     volume: DicomVolume | None = None
     phase: int | None = None
     written: bool = True
+
+
+def try_case(case: Case, folder: Path, work: Work, overwrite: bool = False, progress: bool = False) -> str | None:
+    """Segment a case unless that has been done; what went wrong, or None: other cases are segmented all the same."""
+    try:
+        if is_finished(folder, work.settings_of(case), overwrite):
+            logger.info("%s: finished before", case.name)
+            return None
+        segment_case(case, folder, work, progress)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            logger.exception("%s", case.name)
+        return message or f"{type(error).__name__}: {first_line(error)}"
+    return None
 
 
 def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -> None:
