@@ -48,7 +48,7 @@ def test_file_tells_machine_versions_commit_and_numbers(bench: Bench, tmp_path: 
     assert list(measured["variants"]) == ["variant 0", "variant 1"]
     for variant in measured["variants"].values():
         assert set(variant) == {"seconds", "processor_seconds", "loaded_mib", "peak_mib"}
-    assert measured["goal"] == {"speedup": None, "seconds": 100, "peak": None, "reached": True}
+    assert measured["goal"] == {"speedup": None, "seconds": 100, "peak": None, "exponent": None, "reached": True}
     lines = out.splitlines()
     assert [len(line.split("|")) for line in lines] == [11] * 4
     assert [line.split(" | ")[:2] for line in lines[2:]] == [["| agree", "variant 0"], ["| agree", "variant 1"]]

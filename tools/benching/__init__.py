@@ -1,3 +1,5 @@
 """What `python -m tools bench` measures: a module per subject, each with its JOBS (`jobs.Job`)."""
 
-SUBJECTS = {name: f"{__name__}.{name}" for name in ("floor", "training", "scaling", "inference", "scoring", "startup")}
+SUBJECTS = {
+    name: f"{__name__}.{name}" for name in ("floor", "training", "scaling", "inference", "scoring", "startup", "growth")
+}

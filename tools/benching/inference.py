@@ -19,7 +19,6 @@ from .jobs import Job, Variant
 
 if TYPE_CHECKING:
     import numpy as np
-    from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "dca_synapse"
@@ -92,10 +91,10 @@ def runs(settings: dict[str, Any]) -> Callable[[Path], Callable[[], Callable[[],
 
     def make(folder: Path) -> Callable[[], Callable[[], float]]:
         output = Path(tempfile.mkdtemp(dir=folder))
-        evaluator = _parser(folder, output, settings).get_parsed_content("evaluator")
+        inference = evaluator(folder / "image.nii.gz", folder / "model.pt", output, settings)
 
         def run() -> Callable[[], float]:
-            evaluator.run()
+            inference.run()
             return lambda: _dice(output / "image_seg.nii.gz", folder / "label.npy")
 
         return run
@@ -103,15 +102,22 @@ def runs(settings: dict[str, Any]) -> Callable[[Path], Callable[[], Callable[[],
     return make
 
 
-def _parser(folder: Path, output: Path, settings: dict[str, Any]) -> ConfigParser:
+def evaluator(image: Path, model: Path, output: Path, settings: dict[str, Any]) -> Any:
+    """The evaluator of the bundle's inference.json, whose `run` segments one image; the model is loaded.
+
+    Args:
+        image, model: files.
+        output: folder of the label map.
+        settings: others of inference.json.
+    """
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
     parser.read_config(BUNDLE / "configs" / "inference.json")
-    places = {"dataset_dir": folder / "image.nii.gz", "checkpoint": folder / "model.pt", "output_dir": output}
+    places = {"dataset_dir": image, "checkpoint": model, "output_dir": output}
     parser.update({"bundle_root": str(BUNDLE), **{key: str(place) for key, place in places.items()}, **settings})
     parser.get_parsed_content("initialize")
-    return parser
+    return parser.get_parsed_content("evaluator")
 
 
 def _dice(saved: Path, label_file: Path) -> float:

@@ -39,6 +39,9 @@ class Job:
         goal_speedup: how many times faster than the baseline the last variant is to be.
         goal_seconds: how long the last variant may take.
         goal_peak: what share of the baseline's peak memory the last variant may take.
+        amounts: of what the variants do more and more of; they agree on nothing then, and what counts is how their
+            seconds and memory grow.
+        goal_exponent: the largest exponent of this growth.
         needs: modules that are not in requirements.txt.
     """
 
@@ -49,6 +52,8 @@ class Job:
     goal_speedup: float | None = None
     goal_seconds: float | None = None
     goal_peak: float | None = None
+    amounts: Sequence[float] | None = None
+    goal_exponent: float | None = None
     needs: Sequence[str] = ()
 
 

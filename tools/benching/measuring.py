@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def measure(module: str, job: Job, repeats: int) -> dict[str, Any]:
         job.prepare(folder)
         workers = [stack.enter_context(_worker(module, job.name, variant.name, folder)) for variant in job.variants]
         warm = [worker.run() for worker in workers]
-        for variant, answer in zip(job.variants, warm, strict=True):
+        for variant, answer in zip(job.variants, warm, strict=True) if job.amounts is None else []:
             told = difference(answer["result"], warm[0]["result"], job.tolerance)
             if told:
                 raise BenchError(f"{job.name}: {variant.name!r} disagrees with {job.variants[0].name!r}: {told}")
@@ -56,7 +57,7 @@ def measure(module: str, job: Job, repeats: int) -> dict[str, Any]:
         for name, worker, answers in zip(names, workers, zip(*rounds, strict=True), strict=True)
     }
     about = {"tolerance": job.tolerance, "result": _without_nan(warm[0]["result"])}
-    return {**about, "variants": measured, **compared(measured), **goal(job, measured)}
+    return {**about, "variants": measured, **compared(measured), **grown(job, measured), **goal(job, measured)}
 
 
 def compared(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -75,6 +76,26 @@ def compared(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"baseline": base, "ratios": ratios}
 
 
+def grown(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The exponents with which seconds and memory grow with the job's amounts, by least squares of the logarithms.
+
+    Seconds are the minimum's; memory is the peak less what was loaded before. None where there is none to tell.
+    """
+    if job.amounts is None:
+        return {}
+    seconds = [one["seconds"]["minimum"] for one in measured.values()]
+    known = all(one["peak_mib"] is not None for one in measured.values())
+    memory = [one["peak_mib"] - one["loaded_mib"] for one in measured.values()] if known else []
+    return {"exponents": {"seconds": _slope(job.amounts, seconds), "memory": _slope(job.amounts, memory)}}
+
+
+def _slope(amounts: Sequence[float], values: Sequence[float]) -> float | None:
+    if not values or min(values) <= 0:
+        return None
+    x, y = ([math.log(value) for value in numbers] for numbers in (amounts, values))
+    return statistics.linear_regression(x, y).slope
+
+
 def goal(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The job's goal, and whether the last variant reached it: faster by minimum and median, seconds once."""
     its, mine = (measured[job.variants[index].name] for index in (0, -1))
@@ -82,13 +103,15 @@ def goal(job: Job, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
     # Whatever else a machine does spares a short variant in one round, and so flatters its minimum.
     speedup = min(base[kind] / last[kind] for kind in ("minimum", "median"))
     peaks = (mine["peak_mib"], its["peak_mib"])
+    exponents = grown(job, measured).get("exponents", {})
     reached = (
         (job.goal_speedup is None or speedup >= job.goal_speedup)
         and (job.goal_seconds is None or last["minimum"] <= job.goal_seconds)
+        and (job.goal_exponent is None or max(exponent or 0 for exponent in exponents.values()) <= job.goal_exponent)
         and (job.goal_peak is None or (None not in peaks and peaks[0] <= job.goal_peak * peaks[1]))
     )
-    goals = {"speedup": job.goal_speedup, "seconds": job.goal_seconds, "peak": job.goal_peak}
-    return {"goal": {**goals, "reached": reached}}
+    kinds = ("speedup", "seconds", "peak", "exponent")
+    return {"goal": {**{kind: getattr(job, f"goal_{kind}") for kind in kinds}, "reached": reached}}
 
 
 def _without_nan(result: Result) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def table(jobs: Mapping[str, Mapping[str, Any]]) -> str:
                     f"{ratio['speedup_of_minimum']:.3g} ({ratio['speedup_of_median']:.3g})" if ratio else "1",
                     f"{ratio['speedup_of_processor']:.3g}" if ratio else "1",
                     "1" if ratio is None else "-" if share is None else f"{share:.2g}",
-                    _goal(job["goal"]) if variant == last else "",
+                    _grown(job) + _goal(job["goal"]) if variant == last else "",
                 )
             )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -71,5 +71,12 @@ def table(jobs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _goal(goal: Mapping[str, Any]) -> str:
     texts = {"speedup": "{:.3g} times as fast", "seconds": "at most {} s", "peak": "at most {} of the peak"}
+    texts["exponent"] = "grows at most with exponent {}"
     wanted = [text.format(goal[kind]) for kind, text in texts.items() if goal[kind] is not None]
     return f"{', '.join(wanted)}: {'reached' if goal['reached'] else 'missed'}" if wanted else ""
+
+
+def _grown(job: Mapping[str, Any]) -> str:
+    found = job.get("exponents", {})
+    told = [f"{what} by {exponent:.2f}" for what, exponent in found.items() if exponent is not None]
+    return f"exponents: {', '.join(told)}; " if told else ""

@@ -17,20 +17,20 @@ PROGRESS = 0.5  # of the training, for the ramp of the unlabelled term
 Step = Callable[[], dict[str, float]]
 
 
-def batch(size: int) -> dict[str, torch.Tensor]:
+def batch(size: int, organs: int = ORGANS) -> dict[str, torch.Tensor]:
     """Two labelled and two unlabelled patches of made-up numbers, the labels in cubes of an eighth of the side."""
     import torch
 
     draw = torch.Generator().manual_seed(0)
-    cubes = torch.randint(0, ORGANS + 1, [2, 8, 8, 8], generator=draw)
+    cubes = torch.randint(0, organs + 1, [2, 8, 8, 8], generator=draw)
     for axis in (1, 2, 3):
         cubes = cubes.repeat_interleave(size // 8, axis)
     image, image_u = torch.rand([2, 2, 1, size, size, size], generator=draw)
     return {"image": image, "label": cubes, "image_u": image_u}
 
 
-def dca(options: dict[str, Any]) -> DCA:
-    """DCA on the V-Net with its options, as the bundles build it; the organs in three groups, large to small."""
+def dca(options: dict[str, Any], organs: int = ORGANS, width: int | None = None) -> DCA:
+    """DCA on the V-Net with its options, as the bundles build it; the organs in three groups, by turns."""
     import torch
 
     from scripts.methods import create_predictor
@@ -43,23 +43,23 @@ def dca(options: dict[str, Any]) -> DCA:
         style="vnet",
         spatial_dims=3,
         in_channels=1,
-        num_classes=ORGANS,
-        width=WIDTH,
+        num_classes=organs,
+        width=width or WIDTH,
         residual=True,
     )
-    network.set_groups([[1, 6, 7], [2, 3, 8, 9, 10, 11], [4, 5, 12, 13]])
+    network.set_groups([list(range(first, organs + 1, 3)) for first in (1, 2, 3)])
     return DCA(network, **options)
 
 
-def as_it_is(size: int, options: dict[str, Any]) -> Step:
+def as_it_is(size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None) -> Step:
     """A step as `engine.SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
 
     from scripts.engine import autocast_dtype
     from scripts.memory import keep_freed_memory
 
     keep_freed_memory()
-    method = channels_last(dca(options))
-    return _step(method, size, autocast_dtype("cpu"))
+    method = channels_last(dca(options, organs, width))
+    return _step(method, batch(size, organs), autocast_dtype("cpu"))
 
 
 def networks(method: DCA) -> list[Any]:
@@ -82,7 +82,7 @@ def plain(size: int, options: dict[str, Any]) -> Step:
         _with_an_encoder_pass_per_decoder(network)
         for dfam in network.aggregation.dfams:
             dfam.attention = _projecting_attention(dfam)
-    return _step(method, size, None)
+    return _step(method, batch(size), None)
 
 
 def plain_cps(size: int) -> Step:
@@ -128,11 +128,10 @@ def plain_cps(size: int) -> Step:
     return step
 
 
-def _step(method: DCA, size: int, dtype: torch.dtype | None) -> Step:
+def _step(method: DCA, data: dict[str, torch.Tensor], dtype: torch.dtype | None) -> Step:
     import torch
 
     optimizer = torch.optim.SGD(method.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
-    data = batch(size)
     method.train()
 
     def step() -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.tools.benching import subject
 from tools.benching.jobs import Job, Variant, difference
-from tools.benching.measuring import BenchError, compared, goal, measure
+from tools.benching.measuring import BenchError, compared, goal, grown, measure
 
 MODULE = subject.__name__
 JOBS = {job.name: job for job in subject.JOBS}
@@ -106,3 +107,23 @@ def test_goal_needs_the_speedup_of_minimum_and_median_the_least_seconds_and_the_
 )
 def test_difference_is_found_and_told(found: Any, expected: Any, told: str | None) -> None:
     assert difference(found, expected, 0.11) == told
+
+
+@pytest.mark.parametrize(("exponent", "reached"), [(1.6, True), (1.4, False)])
+def test_growth_is_the_exponent_of_seconds_and_of_memory_above_what_was_loaded(exponent: float, reached: bool) -> None:
+    amounts = [10, 20, 80]
+    job = Job("job", [Variant(str(n), subject.fails) for n in amounts], amounts=amounts, goal_exponent=exponent)
+    measured = {str(n): numbers(3 * n**1.5, 1, 1, 100 + 7 * n) | {"loaded_mib": 100} for n in amounts}
+    assert grown(job, measured)["exponents"] == {"seconds": pytest.approx(1.5), "memory": pytest.approx(1)}
+    assert goal(job, measured)["goal"]["reached"] is reached
+
+
+def test_growth_of_unknown_memory_is_unknown() -> None:
+    job = Job("job", [Variant(str(n), subject.fails) for n in (1, 2)], amounts=[1, 2])
+    measured = {str(n): numbers(n, 1, 1, None) for n in (1, 2)}
+    assert grown(job, measured)["exponents"] == {"seconds": pytest.approx(1), "memory": None}
+
+
+def test_variants_of_a_growth_need_not_agree() -> None:
+    job = replace(JOBS["disagree"], amounts=[1, 2])
+    assert measure(MODULE, job, 1)["exponents"]["seconds"] is not None

@@ -43,7 +43,7 @@ def test_encoder_and_decoders_run_once_for_the_network_and_once_for_its_teacher(
             # An expert is called by its maps: its first level is what runs once.
             kind = type(part).__name__
             part.levels[0].register_forward_hook(lambda *_, kind=kind: calls.update([kind]))
-    steps._step(method, 32, None)()
+    steps._step(method, steps.batch(32), None)()
     assert calls == {"Encoder": passes, "AggregationDecoder": passes, "Decoder": 3 * passes}
 
 
@@ -55,7 +55,7 @@ def test_encoder_and_decoders_run_once_for_the_network_and_once_for_its_teacher(
 def test_products_of_a_step_are_exactly_these(
     options: dict[str, Any], forward: int, backward: int, multiply_adds: int
 ) -> None:
-    step = steps._step(steps.dca(options), 32, None)
+    step = steps._step(steps.dca(options), steps.batch(32), None)
     with floor.products() as recorded:
         step()
     kinds = Counter(function.overloadpacket.__name__ for function, _ in recorded.calls)
@@ -81,7 +81,7 @@ class Layouts(TorchDispatchMode):
 
 def test_maps_and_their_gradients_stay_channels_last() -> None:
     # A gradient of another layout makes the ReLU behind it twenty times slower.
-    step = steps._step(steps.channels_last(steps.dca({})), 48, torch.bfloat16)
+    step = steps._step(steps.channels_last(steps.dca({})), steps.batch(48), torch.bfloat16)
     with Layouts() as layouts:
         step()
     assert layouts.seen > 300
