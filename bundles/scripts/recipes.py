@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import ImageReader
 from monai.transforms import Randomizable
 
 from .errors import UserError
@@ -45,8 +47,8 @@ def digest(content: Any) -> str:
 def describe(value: Any) -> Any:
     """A value as what JSON has: settings as they are, functions by their code, objects by class and attributes.
 
-    The random state of MONAI's transforms is left out. What a function or method calls beyond its own file is known by
-    name only.
+    What MONAI's transforms keep of a run, such as their random state, is left out. What a function or method calls beyond
+    its own file is known by name only.
 
     Raises:
         UserError: an object that has neither attributes nor a name.
@@ -92,9 +94,15 @@ def _describe_object(value: Any) -> Any:
             f"cache_dir: expected transforms of plain settings, found a {_name(type(value))} in them, of which two "
             "cannot be told apart; set `cache_dir` to null"
         )
-    state = {key: one for key, one in vars(value).items() if not (key == "R" and isinstance(value, Randomizable))}
+    state = {key: one for key, one in vars(value).items() if not _left_by_a_run(value, key, one)}
     sources = [_source(cls.__module__) for cls in type(value).__mro__[:-1]]
     return {"class": _name(type(value)), "sources": sorted({one for one in sources if one}), "state": describe(state)}
+
+
+def _left_by_a_run(value: Any, key: str, one: Any) -> bool:
+    """Whether an attribute is no setting but something that MONAI's transforms leave in themselves when they run."""
+    random = key == "R" and isinstance(value, Randomizable)
+    return random or isinstance(one, threading.local) or (key == "filenames" and isinstance(value, ImageReader))
 
 
 def _name(value: Any) -> str:

@@ -1,9 +1,9 @@
 """Preprocessed volumes for training, in memory or in a store on disk of which a random crop reads only its own part.
 
-The store is a folder with an entry per case, and an entry is a folder of plain .npy files, mapped into memory where they
-are read. Its name is the hash of everything that decides its content: the bytes of the case's files, what else its item
-says, and the recipe of the transforms (`recipes`). A changed file or setting is thus another entry, and an old one is
-never taken for it; runs, methods and processes share what is equal.
+The store is a folder with an entry per case, and an entry is a folder of plain .npy files, mapped into memory where
+they are read. Its name is the hash of everything that decides its content: the bytes of the case's files, what else
+its item says, and the recipe of the transforms (`recipes`). A changed file or setting is thus another entry, and an old
+one is never taken for it; runs, methods and processes share what is equal.
 """
 
 from __future__ import annotations
