@@ -47,8 +47,8 @@ def digest(content: Any) -> str:
 def describe(value: Any) -> Any:
     """A value as what JSON has: settings as they are, functions by their code, objects by class and attributes.
 
-    What MONAI's transforms keep of a run, such as their random state, is left out. What a function or method calls beyond
-    its own file is known by name only.
+    What MONAI's transforms keep of a run, such as their random state, is left out. What a function or method calls
+    beyond its own file is known by name only.
 
     Raises:
         UserError: an object that has neither attributes nor a name.
