@@ -7,15 +7,16 @@ seen, with nothing to store but the step.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import DataLoader, MetaTensor, list_data_collate
+from monai.data import DataLoader, MetaTensor, get_track_meta, list_data_collate, set_track_meta
 from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose, Randomizable
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from .errors import UserError, first_line
 from .transforms import check_modality
@@ -29,9 +30,10 @@ class SampleDataset(Dataset[Any]):
     """Samples for training, drawn from preprocessed volumes with a seed each.
 
     Args:
-        volumes: a MONAI dataset of {"image": [C, *spatial], "label": [1, *spatial]} after deterministic transforms;
-            a CacheDataset makes it fast.
-        transform: random transforms of one sample; seeded for every sample, so that they depend on nothing else.
+        volumes: a dataset of {"image": [C, *spatial], "label": [1, *spatial]} after deterministic transforms, of any
+            types of numbers; one that keeps them makes it fast (`stores.volumes`).
+        transform: random transforms of one sample; seeded for every sample, so that they depend on nothing else. They
+            see voxels without affine or other metadata, which takes less time and is all that a store has.
         slice_axis: spatial axis along which a volume falls into 2D samples; None makes each volume one sample (the
             random transforms then crop a patch).
     """
@@ -53,7 +55,7 @@ class SampleDataset(Dataset[Any]):
         return len(self.index)
 
     def sample(self, index: int, seed: int) -> dict[str, torch.Tensor]:
-        """Sample `index`, augmented by the random state `seed`."""
+        """Sample `index`, augmented by the random state `seed`: float32 tensors."""
         volume, position = self.index[index]
         item = dict(self.volumes[volume])
         if self.slice_axis is not None:
@@ -61,14 +63,26 @@ class SampleDataset(Dataset[Any]):
             item = {k: _as_tensor(v).select(1 + self.slice_axis, position) for k, v in tensors.items()}
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(seed=seed)
-        drawn = self.transform(item)
+        with _without_metadata():
+            drawn = self.transform(item)
         if isinstance(drawn, list):  # MONAI's crops by class give a list, even of one
             drawn = drawn[0]
-        return {k: _as_tensor(v) for k, v in drawn.items() if k in KEYS}
+        return {k: _as_tensor(v).float() for k, v in drawn.items() if k in KEYS}
 
 
 def _as_tensor(value: torch.Tensor) -> torch.Tensor:
     return value.as_tensor() if isinstance(value, MetaTensor) else torch.as_tensor(value)
+
+
+@contextlib.contextmanager
+def _without_metadata() -> Iterator[None]:
+    """Let MONAI's transforms pass on plain tensors; the values are the same."""
+    tracked = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(tracked)
 
 
 class TwoStreamSampler(Sampler[list[Key]]):
@@ -139,7 +153,7 @@ def _collate(samples: Sequence[tuple[int, dict[str, torch.Tensor]]]) -> dict[str
     batch = dict(list_data_collate([sample for stream, sample in samples if stream == LABELLED]))
     unlabelled = [sample["image"] for stream, sample in samples if stream == UNLABELLED]
     if unlabelled:
-        batch["image_u"] = torch.stack(unlabelled)
+        batch["image_u"] = default_collate(unlabelled)
     return batch
 
 

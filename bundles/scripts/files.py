@@ -1,10 +1,12 @@
-"""Files that are written whole or not at all, and their hashes."""
+"""Files and folders that are written whole or not at all, and their hashes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,48 @@ def replacing(path: str | Path, what: str) -> Iterator[Path]:
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+        with _telling(path, what):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, what: str) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` when the block ends, and vanishes when it fails.
+
+    Several processes may make the same folder at once: the first one to end keeps it. A killed one leaves a folder
+    named *.partial beside it.
+
+    Args:
+        path: the folder to make.
+        what: what the folder is, for the error.
+
+    Raises:
+        UserError: the folder cannot be written, for example for lack of space.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # no other process has the same
+    try:
+        with _telling(path, what):
+            partial.mkdir(parents=True)
+            yield partial
+            try:
+                partial.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _telling(path: Path, what: str) -> Iterator[None]:
+    """Tell a user why `path` cannot be written."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OSError):  # torch wraps the error of a failed write
@@ -39,9 +80,6 @@ def replacing(path: str | Path, what: str) -> Iterator[Path]:
             raise
         found = DISK_ADVICE.get(cause.errno or 0, f"{cause.strerror or cause}; choose another folder")
         raise UserError(f"{path}: expected to write {what}, found: {found}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: Mapping[str, Any], what: str = "a JSON file") -> None:

@@ -1,5 +1,4 @@
 """What `python -m tools bench` measures: a module per subject, each with its JOBS (`jobs.Job`)."""
 
-SUBJECTS = {
-    name: f"{__name__}.{name}" for name in ("floor", "training", "scaling", "inference", "scoring", "startup", "growth")
-}
+_NAMES = ("floor", "training", "data", "scaling", "inference", "scoring", "startup", "growth")
+SUBJECTS = {name: f"{__name__}.{name}" for name in _NAMES}
