@@ -1,4 +1,4 @@
-"""Training data: a batch out of NIfTI files, out of memory and out of the store, and steps that wait for their batches."""
+"""Training data: a batch out of NIfTI files, out of memory and out of the store, and steps that wait for batches."""
 
 from __future__ import annotations
 
