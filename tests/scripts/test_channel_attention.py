@@ -119,4 +119,5 @@ def test_torchscript_equals_the_eager_network_in_3d():
     exported = torch.jit.script(net)
     for size in ((32, 48, 16), (21, 33, 9)):
         image = torch.randn(1, 1, *size)
-        torch.testing.assert_close(exported(image), net(image))
+        # In training the eager network's transposed convolutions are products of matrices: another rounding.
+        torch.testing.assert_close(exported(image), net(image), rtol=1e-4, atol=1e-4)
