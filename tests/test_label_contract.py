@@ -42,7 +42,7 @@ def test_label_offers_the_classes_the_model_and_settings_that_have_an_effect(
     assert about["models"] == ["model.pt"]
     assert about["version"] == "0.1.0"
     assert about["dimension"] == (2 if package.name == "dca_acdc" else 3)
-    assert about["displayed"] == dict.fromkeys(chosen, 0.25)
+    assert about["displayed"] == dict.fromkeys(chosen, 0.5)
     usual, other = map(read_array, outputs)
     assert set(np.unique(usual)) <= {0, *about["labels"].values()}
     assert np.array_equal(usual, other) != bool(chosen)
