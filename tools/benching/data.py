@@ -92,7 +92,6 @@ JOBS = (
         ),
         prepare=prepare,
         goal_speedup=100,
-        goal_peak=0.5,
     ),
     Job(
         f"{STEPS} steps and their data",
