@@ -27,6 +27,7 @@ from tests.bundle_commands import (
     edit_json,
     places,
     read_table,
+    state,
     torchrun,
 )
 from tests.bundle_runner import BundleRunner
@@ -96,6 +97,15 @@ def test_training_from_the_repository_root_killed_in_a_save_and_resumed_equals_t
     runner: BundleRunner, abdomen_phantom: Path, synapse_run: tuple[Path, str], tmp_path: Path
 ) -> None:
     assert_resumes_exactly(runner, SYNAPSE, options(abdomen_phantom, tmp_path), tmp_path, synapse_run[0])
+
+
+def test_training_out_of_a_store_gives_the_same_weights(
+    runner: BundleRunner, synapse_run: tuple[Path, str], abdomen_phantom: Path, tmp_path: Path
+) -> None:
+    settings = ["--cache_dir", str(tmp_path / "store"), "--num_workers", "2"]
+    runner.run([*TRAIN, *options(abdomen_phantom, tmp_path), *settings], SYNAPSE).check()
+    assert state(tmp_path) == state(synapse_run[0])
+    assert len(list((tmp_path / "store").iterdir())) == 3
 
 
 def test_training_in_reduced_precision_stays_finite(
