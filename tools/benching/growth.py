@@ -9,7 +9,7 @@ from typing import Any
 
 from . import steps
 from .jobs import Job, Variant
-from .startup import CONFIG, command
+from .startup import check_words, command
 
 VOLUMES = ((96, 96, 64), (128, 128, 96), (192, 192, 128), (256, 256, 192))
 CLASSES = (4, 14, 16, 105)  # of the heart, the two abdominal data sets, and whole-body CT; with the background
@@ -88,19 +88,14 @@ def prepare_cases(folder: Path) -> None:
     from ..phantom import make_phantom
 
     for cases in CASES:
-        data = folder / str(cases)
+        data = folder / str(cases) / "data"
         make_phantom("abdomen", data, cases=cases - 2, labelled=1, validation=1, test=1, size=(64, 64, 48), percent=50)
 
 
 def check(cases: int) -> Callable[[Path], Callable[[], str]]:
     """`check` of a training config on so many cases."""
 
-    def words(folder: Path) -> list[str]:
-        data = folder / str(cases)
-        settings = ["--dataset_dir", str(data), "--split_file", str(data / "split.json"), "--percent", "50"]
-        return ["check", CONFIG, *settings]
-
-    return command(["-m", "tools"], words)
+    return command(["-m", "tools"], lambda folder: check_words(folder / str(cases)))
 
 
 def _voxels(size: Sequence[int]) -> int:
