@@ -7,14 +7,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .jobs import Job, Variant
+from .jobs import BUNDLE, Job, Variant
 
 if TYPE_CHECKING:
     import torch
     from monai.bundle import ConfigParser
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "bundles" / "dca_synapse"
 SIZE = (256, 256, 150)  # voxels of 1.5 x 1.5 x 2.7 mm
 STEPS = 4
 

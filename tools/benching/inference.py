@@ -15,13 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .jobs import Job, Variant
+from .jobs import BUNDLE, ROOT, Job, Variant
 
 if TYPE_CHECKING:
     import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "bundles" / "dca_synapse"
 MODEL = "BENCH_MODEL"
 STEPS, WARMUP, PATCH = 300, 30, [48, 48, 48]
 ORGANS = 13

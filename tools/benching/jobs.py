@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLE = ROOT / "bundles" / "dca_synapse"  # what is trained and run
 # What a variant returns: numbers, text, or lists and dicts of them, as JSON has them; or a function that makes it of
 # what the variant left behind, which is not timed.
 Result = Any

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .jobs import Job, Result, difference
-
-ROOT = Path(__file__).resolve().parents[2]
+from .jobs import ROOT, Job, Result, difference
 
 
 class BenchError(RuntimeError):

@@ -12,13 +12,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .jobs import Job, Variant
+from .jobs import BUNDLE, ROOT, Job, Variant
 
 if TYPE_CHECKING:
     from scripts.engine import SemiSupervisedTrainer
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "bundles" / "dca_synapse"
 BATCHES = 4  # in all, over the processes
 VOLUMES, SIZE = 20, (256, 256, 150)
 

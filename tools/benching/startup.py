@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .jobs import Job, Variant
+from .jobs import ROOT, Job, Variant
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "bundles/dca_synapse/configs/train.json"
 # The bundle runner's own imports: what a verb would pay for if it imported at the top of its modules.
 EAGER = "import sys, torch, monai.bundle; from tools.__main__ import main; sys.exit(main(sys.argv[1:]))"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.benching.startup import JOBS, ROOT, check_words, help_words, prepare
+from tools.benching.jobs import ROOT
+from tools.benching.startup import JOBS, check_words, help_words, prepare
 
 HEAVY = {"torch", "monai", "ignite", "scipy", "skimage", "matplotlib", "pydicom", "highdicom", "itk"}
 # Ends as the verb does; its last line tells what has been imported.
