@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,16 @@ from tools.__main__ import VERBS, main
 ROOT = Path(__file__).parents[2]
 
 
-def test_help_names_every_verb_quickly_and_without_heavy_imports() -> None:
+def test_help_names_every_verb_without_heavy_imports() -> None:
     code = (
         "import sys; from tools.__main__ import main\n"
         "try: main(['--help'])\n"
         "finally: print(sorted({'torch', 'monai', 'numpy', 'nibabel'} & set(sys.modules)))"
     )
-    start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    elapsed = time.monotonic() - start
     assert done.returncode == 0
     assert all(verb in done.stdout for verb in VERBS)
     assert done.stdout.endswith("[]\n")
-    assert elapsed < 3  # 0.1 s on an idle machine
 
 
 def test_module_runs_as_a_program_and_exits_with_2_after_a_user_error(tmp_path: Path) -> None:

@@ -151,10 +151,8 @@ def test_stopping_ends_all_processes_in_order(request_: Stand) -> None:
             time.sleep(0.01)
         raise KeyboardInterrupt
 
-    begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         segment_in_processes([Case("endless"), *CASES], request_, 2, stop)
-    assert time.monotonic() - begun < 9  # less than the patience after which processes are killed
-    assert "cleaned" in request_.noted
+    assert "cleaned" in request_.noted  # so it was not killed, as it would be when patience ends
     assert len(request_.processes) == 2
     assert not any(map(alive, request_.processes))
