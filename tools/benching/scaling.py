@@ -104,7 +104,6 @@ def _train(pipe: Connection, folder: Path, rank: int, processes: int) -> None:
 
     trainer.add_event_handler(Events.ITERATION_STARTED, seed)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
-    trainer.run()  # the first step of a process rounds differently, and a new network's pseudo-labels are close calls
     pipe.send(None)
     with contextlib.suppress(EOFError):  # the bench is over
         while True:

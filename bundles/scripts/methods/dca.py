@@ -120,6 +120,8 @@ class DCA(SemiSupervised):
         self.groups = group_classes(sizes, self.grouping, self.manual_groups)
         logger.info(self.groups.describe(class_names))
         self.predictor.set_groups(self.groups.groups)
+        if self.teacher is not None:  # which follows the network after each step, and labels in the first one
+            cast(DCANet, self.teacher.module).set_groups(self.groups.groups)
 
     def describe(self) -> dict[str, Any]:
         """See `Method.describe`: the groups of classes, and the sizes and gaps that made them."""

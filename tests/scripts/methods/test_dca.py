@@ -214,6 +214,14 @@ def test_teacher_makes_the_pseudo_labels_and_is_not_trained():
     torch.testing.assert_close(after["loss_unlabelled"], segmentation_loss(aggregated, target))
 
 
+def test_teacher_knows_the_groups_from_the_first_step_on(monkeypatch):
+    monkeypatch.setattr("scripts.methods.dca.class_sizes", lambda *_: torch.tensor([10.0, 1e6, 12.0, 1e3, 1.1e6]))
+    method = DCA(DCANet("unet", 2, 1, 5, 2), teacher_decay=0.9)
+    before = method.teacher.module.owner.tolist()
+    method.prepare([])
+    assert method.teacher.module.owner.tolist() == method.predictor.owner.tolist() == [2, 0, 2, 1, 0] != before
+
+
 def test_teacher_follows_the_network_after_each_step():
     method = dca(teacher_decay=0.9)
     weights = [p.clone() for p in method.predictor.parameters()]
