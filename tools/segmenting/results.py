@@ -22,7 +22,7 @@ COLUMNS = ("case", "phase", "class", "name", "voxels", "volume_ml", "disagreemen
 
 
 @contextlib.contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def replacing_folder(target: Path) -> Iterator[Path]:
     """A folder to write to, which takes the place of `target` when the block ends, and vanishes when it fails."""
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed

@@ -17,7 +17,7 @@ from ..dicom.segments import Segments
 from ..dicom.volume import DicomVolume, read_volumes
 from ..dicom.writing import Algorithm, write_segmentation
 from .cases import Case
-from .results import is_finished, new_folder, volume_rows, write_map, write_record, write_table
+from .results import is_finished, replacing_folder, volume_rows, write_map, write_record, write_table
 from .segmenter import Result, Segmenter
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -
     Raises:
         UserError: an image or a series that cannot be segmented.
     """
-    with new_folder(folder) as partial:
+    with replacing_folder(folder) as partial:
         write_case(case, partial, work, predict_case(case, partial, work, progress))
 
 

@@ -23,7 +23,7 @@ from scripts.files import write_json
 from ...dicom.choosing import choose
 from ...dicom.reading import Series, find_series
 from ...segmenting.cases import series_case
-from ...segmenting.results import is_finished, new_folder, write_table
+from ...segmenting.results import is_finished, replacing_folder, write_table
 from ...segmenting.running import Work, predict_case, write_case
 from .outcome import Outcome
 
@@ -158,7 +158,7 @@ class ResultWriter(Operator):
             folder = self.output / case.name
             try:
                 is_finished(folder, {}, overwrite=True)  # refuses to replace a folder of something else
-                with new_folder(folder) as partial:
+                with replacing_folder(folder) as partial:
                     of_case = write_case(case, partial, self.work, predictions)
             except Exception as error:
                 self.outcome.fail(case.source, error)
