@@ -28,8 +28,6 @@ RESUMED = (
     "optimizer",
     "lr_scheduler",
     "grad_scaler",
-    "random",
-    "random_cuda",
     "best",
 )
 
@@ -136,9 +134,9 @@ class ResumeCheckpoint:
     """Saves after every epoch all that a run needs to go on exactly, and restores it where asked.
 
     One file, replaced atomically: the method's state (networks, teachers, banks), optimizer, schedule, gradient scaler,
-    epoch and step, torch's random state, and the best validation score so far. Order and augmentation need no state:
-    they depend only on the step (see `data`). Attach it last: after the validation, so that the best score is current,
-    and after the curves, so that a kill in between repeats an epoch rather than loses its row.
+    epoch and step, and the best validation score so far. What is random needs no state: it depends only on the step
+    (see `data`). Attach it last: after the validation, so that the best score is current, and after the curves, so that
+    a kill in between repeats an epoch rather than loses its row.
 
     Args:
         path: the checkpoint, in the run's own folder; not among the bundle's models.
@@ -176,8 +174,6 @@ class ResumeCheckpoint:
                 "optimizer": engine.optimizer.state_dict(),
                 "lr_scheduler": scheduler.state_dict() if scheduler is not None else {},
                 "grad_scaler": engine.grad_scaler.state_dict(),
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                 "best": self._best(),
             },
             self.path,
@@ -208,9 +204,6 @@ class ResumeCheckpoint:
         if engine.lr_scheduler is not None:
             engine.lr_scheduler.load_state_dict(state["lr_scheduler"])
         engine.grad_scaler.load_state_dict(state["grad_scaler"])
-        torch.set_rng_state(state["random"].cpu())
-        if torch.cuda.is_available() and state["random_cuda"]:
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         if self.validator is not None and state["best"]:
             self.validator.state.best_metric = state["best"]["metric"]

@@ -1,8 +1,8 @@
 """Samples: the loader that joins the labelled and the unlabelled stream, and the images to infer on.
 
-Order and augmentation are a pure function of (seed, step): every drawn sample carries a seed of its own. That is why
-the number of workers does not change the weights, and why a resumed run sees exactly what the unbroken run would have
-seen, with nothing to store but the step.
+What is random is a pure function of (seed, step): every drawn sample carries a seed of its own, and every step has one for
+dropout and mixing. That is why the number of workers does not change the weights, and why a resumed run sees exactly what
+the unbroken run would have seen, with nothing to store but the step.
 """
 
 from __future__ import annotations
@@ -118,6 +118,11 @@ class TwoStreamSampler(Sampler[list[Key]]):
         """Make the next iteration the epoch of this number, counted from 0."""
         self.epoch = epoch
 
+    def step_seed(self, step: int) -> int:
+        """Seed of what is random in training on the batch of this step, counted from 0 over all epochs."""
+        key = [self.seed, 0, step * self.world_size + self.rank, 2]
+        return int(np.random.default_rng(key).integers(2**63))
+
     def __len__(self) -> int:
         return self.steps
 
@@ -199,14 +204,15 @@ class TwoStreamLoader:
             batch_sampler=self.sampler,
             collate_fn=_collate,
             num_workers=num_workers,
-            # Without one of its own, a loader resets torch's random state or not, depending on the number of workers,
-            # and that would change the dropout.
-            generator=torch.Generator(),
         )
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration the epoch of this number, counted from 0."""
         self.sampler.set_epoch(epoch)
+
+    def step_seed(self, step: int) -> int:
+        """Seed of what is random in training on the batch of this step, counted from 0 over all epochs."""
+        return self.sampler.step_seed(step)
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -41,7 +41,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     """Trains a `Method` on labelled and unlabelled batches.
 
     A step is: the method's losses under autocast, backward, the optimizer's step, the schedule's step, and the method's
-    own update. `progress`, the share of the training that is done, is all a method knows of the time.
+    own update. `progress`, the share of the training that is done, is all a method knows of the time. What is random in
+    a step, such as dropout and mixing, depends on its batch alone, on one process and on several.
 
     Args:
         device: where to run.
@@ -92,10 +93,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.lr_scheduler = lr_scheduler
         self.autocast_dtype = autocast_dtype(device) if as_flag("amp", amp) else None
         self.grad_scaler = torch.amp.GradScaler(torch.device(device).type, enabled=self.autocast_dtype == torch.float16)
+        self.step_seed = train_data_loader.step_seed
         self.total_steps = max_epochs * len(train_data_loader)
         self.add_event_handler(Events.EPOCH_STARTED, lambda: train_data_loader.set_epoch(self.state.epoch - 1))
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(self.step_seed(self.state.iteration - 1))
         batch = {k: v.to(self.state.device, non_blocking=self.non_blocking) for k, v in batchdata.items()}
         progress = (self.state.iteration - 1) / self.total_steps
         if self.autocast_dtype == torch.bfloat16 and miscomputed_in_bfloat16(batch["image"]):

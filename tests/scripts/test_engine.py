@@ -169,6 +169,7 @@ def test_an_empty_unlabelled_list_means_supervised_training(tmp_path: Path, stre
     optimizer = torch.optim.SGD(reference.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
     loader = TwoStreamLoader(streams[0], None, (2, 2), 6, 0)
     for step, batch in enumerate(loader):
+        torch.manual_seed(loader.step_seed(step))  # of the dropout
         optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 6) ** 0.9
         optimizer.zero_grad()
         with torch.autocast("cpu", autocast_dtype("cpu"), enabled=autocast_dtype("cpu") is not None):

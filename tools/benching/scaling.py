@@ -93,16 +93,12 @@ def _train(pipe: Connection, folder: Path, rank: int, processes: int) -> None:
     losses: list[float] = []
     total = [torch.zeros_like(parameter) for parameter in parameters]
 
-    def seed() -> None:  # of the boxes that are mixed
-        torch.manual_seed((trainer.state.iteration - 1) * processes + rank)
-
     def note() -> None:
         losses.append(float(trainer.state.output["loss"]))
         for mine, parameter in zip(total, parameters, strict=True):
             assert parameter.grad is not None
             mine += parameter.grad
 
-    trainer.add_event_handler(Events.ITERATION_STARTED, seed)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
     pipe.send(None)
     with contextlib.suppress(EOFError):  # the bench is over
