@@ -1,8 +1,8 @@
 """Samples: the loader that joins the labelled and the unlabelled stream, and the images to infer on.
 
-What is random is a pure function of (seed, step): every drawn sample carries a seed of its own, and every step has one for
-dropout and mixing. That is why the number of workers does not change the weights, and why a resumed run sees exactly what
-the unbroken run would have seen, with nothing to store but the step.
+What is random is a pure function of (seed, step): every drawn sample carries a seed of its own, and every step has one
+for dropout and mixing. That is why the number of workers does not change the weights, and why a resumed run sees
+exactly what the unbroken run would have seen, with nothing to store but the step.
 """
 
 from __future__ import annotations
