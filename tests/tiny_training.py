@@ -29,7 +29,7 @@ BOTH = {"keys": ["image", "label"], "allow_missing_keys": True}
 
 
 def augmentation() -> Compose:
-    """Random transforms nested as in the configs: a choice between two, one of them composed."""
+    """Random transforms in one another, deeper than in the configs: a choice between two, one of them composed."""
     turns = Compose([RandRotate90d(**BOTH, prob=1.0), RandFlipd(**BOTH, prob=0.5, spatial_axis=0)])
     return Compose([OneOf([turns, RandRotated(**BOTH, prob=1.0, range_x=0.3, mode=["bilinear", "nearest"])])])
 

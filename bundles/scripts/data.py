@@ -61,13 +61,23 @@ class SampleDataset(Dataset[Any]):
         if self.slice_axis is not None:
             tensors = {k: v for k, v in item.items() if k in KEYS}
             item = {k: _as_tensor(v).select(1 + self.slice_axis, position) for k, v in tensors.items()}
-        if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(seed=seed)
+        # One state for all transforms: seeding one for each of them takes longer than a turn or a flip.
+        _draw_from(np.random.RandomState(np.random.PCG64(seed)), self.transform)
         with _without_metadata():
             drawn = self.transform(item)
         if isinstance(drawn, list):  # MONAI's crops by class give a list, even of one
             drawn = drawn[0]
         return {k: _as_tensor(v).float() for k, v in drawn.items() if k in KEYS}
+
+
+def _draw_from(state: np.random.RandomState, transform: Any) -> None:
+    """Let the random transforms in this one, however deep, draw their numbers from `state`, one after the other."""
+    if isinstance(transform, Compose):  # its own way gives each of its transforms a new state, seeded from its own
+        Randomizable.set_random_state(transform, state=state)
+        for one in transform.transforms:
+            _draw_from(state, one)
+    elif isinstance(transform, Randomizable):
+        transform.set_random_state(state=state)
 
 
 def _as_tensor(value: torch.Tensor) -> torch.Tensor:

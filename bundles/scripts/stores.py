@@ -174,7 +174,8 @@ def read_entry(entry: Path, arrays: Arrays) -> dict[str, Any]:
     """
     item: dict[str, Any] = {}
     for key, about in arrays.items():
-        array = np.memmap(entry / f"{key}.npy", about["dtype"], "c", about["offset"], tuple(about["shape"]))
+        # Text, since numpy looks at every folder of a Path.
+        array = np.memmap(f"{entry}/{key}.npy", about["dtype"], "c", about["offset"], tuple(about["shape"]))
         tensor = torch.from_numpy(array)
         item[key] = list(tensor.split(about["lengths"])) if about["lengths"] else tensor
     return item

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -159,6 +160,22 @@ def test_a_sample_depends_on_its_index_and_seed_alone(streams: Streams) -> None:
     again = dataset.sample(2, seed=5)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert len({dataset.sample(2, seed)["image"].numpy().tobytes() for seed in range(8)}) > 4
+
+
+def test_a_sample_takes_one_random_state_however_deep_its_transforms(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Counted(np.random.RandomState):
+        def __init__(self, seed: Any = None) -> None:
+            super().__init__(seed)
+            made.append(self)
+
+    monkeypatch.setattr(np.random, "RandomState", Counted)
+    for seed in range(8):  # both of the choice
+        streams[0].sample(2, seed)
+    assert len(made) == 8
 
 
 def test_augmentation_leaves_the_cached_volumes_alone(streams: Streams) -> None:

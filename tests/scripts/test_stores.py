@@ -164,7 +164,7 @@ def test_a_crop_opens_the_arrays_of_its_case_and_copies_nothing_else(items: Item
     volume, opened = found[0]["image"], []
     open_map = np.memmap
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(np, "memmap", lambda path, *rest: (opened.append(path.name), open_map(path, *rest))[1])
+        patch.setattr(np, "memmap", lambda path, *rest: (opened.append(Path(path).name), open_map(path, *rest))[1])
         sample = SampleDataset(found, Compose([crop])).sample(0, seed=1)
     assert opened == ["image.npy", "label.npy", "label_indices.npy"]
     # The image is still a window into the file's map, nothing of it was copied; of the label, the window was.

@@ -2,9 +2,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose, Flipd, Rotate90d, Rotated
 
 from scripts.errors import UserError
-from scripts.transforms import LoadCased
+from scripts.transforms import LoadCased, RandTurnOrRotated
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
 SHAPE = (6, 5, 4)
@@ -110,3 +111,52 @@ def test_label_of_another_shape_is_named(case, tmp_path):
     case["label"] = write(tmp_path / "shape.nii.gz", label_array()[:, :, :3])
     expected = f"{case['label']}: expected the shape of its image (6, 5, 4), found (6, 5, 3); "
     assert error_of(case).startswith(expected)
+
+
+MOVED = {"keys": ("image", "label"), "allow_missing_keys": True}
+
+
+def drawn(seed, item):
+    transform = RandTurnOrRotated(**MOVED, degrees=20, mode=("bilinear", "nearest"))
+    transform.set_random_state(seed)
+    return transform, transform(item)
+
+
+def test_slices_are_moved_as_monai_moves_them():
+    item = {"image": torch.rand(1, 24, 17), "label": torch.randint(0, 4, (1, 24, 17), dtype=torch.uint8), "id": "a"}
+    kinds = set()
+    for seed in range(24):
+        transform, moved = drawn(seed, item)
+        if transform.rotates:
+            mode, padding = ("bilinear", "nearest"), "border"
+            expected = Rotated(**MOVED, angle=transform.angle, mode=mode, padding_mode=padding)(item)
+        else:
+            turn = [Rotate90d(**MOVED, k=transform.turns), *[Flipd(**MOVED, spatial_axis=0)] * transform.flips]
+            expected = Compose(turn)(item)
+        torch.testing.assert_close(moved["image"], expected["image"].as_tensor(), rtol=0, atol=1e-5)
+        assert torch.equal(moved["label"].float(), expected["label"].as_tensor().float())
+        assert moved["id"] == "a"
+        kinds.add("rotated" if transform.rotates else (transform.turns, transform.flips))
+    assert len(kinds) == 7
+
+
+def test_image_moves_alike_with_and_without_a_label():
+    item = {"image": torch.rand(1, 8, 8), "label": torch.zeros(1, 8, 8)}
+    for seed in range(8):
+        assert torch.equal(drawn(seed, item)[1]["image"], drawn(seed, {"image": item["image"]})[1]["image"])
+
+
+def test_every_move_is_as_likely_as_its_share():
+    transform = RandTurnOrRotated(**MOVED, degrees=20, mode=("bilinear", "nearest"))
+    transform.set_random_state(0)
+    draws = []
+    for _ in range(3000):
+        transform.randomize()
+        draws.append((transform.rotates, transform.flips, transform.turns, transform.angle))
+    rotates, flips, turns, angles = (np.array(column) for column in zip(*draws, strict=True))
+    three_sigma = 3 * 0.5 / np.sqrt(3000)
+    assert np.mean(rotates) == pytest.approx(0.5, abs=three_sigma)
+    assert np.mean(flips[~rotates]) == pytest.approx(0.5, abs=2 * three_sigma)
+    assert [np.mean(turns == k) for k in range(5)] == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3, 0], abs=three_sigma)
+    shares, _ = np.histogram(np.rad2deg(angles), bins=4, range=(-20, 20))
+    assert shares / 3000 == pytest.approx([0.25] * 4, abs=three_sigma)

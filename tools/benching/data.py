@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .jobs import BUNDLE, Job, Variant
+from .jobs import BUNDLE, ROOT, Job, Variant
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SIZE = (256, 256, 150)  # voxels of 1.5 x 1.5 x 2.7 mm
 STEPS = 4
+SLICES = ROOT / "bundles" / "dca_acdc"  # the bundle of the smallest step
+SMALL_STEPS = 40
 
 Batch = dict[str, "torch.Tensor"]
 
@@ -28,15 +30,23 @@ def prepare(folder: Path, size: tuple[int, int, int] = SIZE) -> None:
         config(folder, preset, cache_dir=str(folder / "store")).get_parsed_content("train::dataloader")
 
 
-def config(folder: Path, preset: str, **settings: Any) -> ConfigParser:
+def prepare_slices(folder: Path) -> None:
+    """Make a phantom of four labelled hearts, and their store."""
+    from ..phantom import make_phantom
+
+    make_phantom("heart", folder / "data", cases=4, labelled=4, validation=1, test=1)
+    config(folder, "cpu", SLICES, cache_dir=str(folder / "store")).get_parsed_content("train::dataloader")
+
+
+def config(folder: Path, preset: str, bundle: Path = BUNDLE, **settings: Any) -> ConfigParser:
     """The bundle's training on the phantom."""
     from monai.bundle import ConfigParser
 
     data = folder / "data"
     parser = ConfigParser()
-    parser.read_config(str(BUNDLE / "configs" / "train.json"))
+    parser.read_config(str(bundle / "configs" / "train.json"))
     places = {"dataset_dir": str(data), "split_file": str(data / "split.json"), "run_dir": str(folder / "run")}
-    parser.update({"bundle_root": str(BUNDLE), "preset": preset, **places, **settings})
+    parser.update({"bundle_root": str(bundle), "preset": preset, **places, **settings})
     return parser
 
 
@@ -58,26 +68,56 @@ def a_batch(keep: Callable[[Path], dict[str, Any]]) -> Callable[[Path], Callable
     return make
 
 
-def some_steps(ready: bool, workers: int) -> Callable[[Path], Callable[[], list[float]]]:
-    """Trains for STEPS steps, on the same few batches in memory or on what comes out of the store."""
+def some_steps(
+    steps: int, ready: bool = False, bundle: Path = BUNDLE, stored: bool = True, **settings: Any
+) -> Callable[[Path], Callable[[], list[float]]]:
+    """Trains for some steps, on the same few batches in memory or on what the loader draws.
+
+    Args:
+        steps: how many.
+        ready: take batches that were drawn before.
+        bundle: whose training.
+        stored: volumes come out of the store, not out of memory.
+        settings: of the training.
+    """
 
     def make(folder: Path) -> Callable[[], list[float]]:
         from monai.utils import set_determinism
 
+        from scripts.memory import keep_freed_memory
+
         set_determinism(seed=0)
-        parser = config(folder, "cpu", cache_dir=str(folder / "store"), num_workers=workers)
+        keep_freed_memory()
+        parser = config(folder, "cpu", bundle, **settings, cache_dir=str(folder / "store") if stored else None)
         trainer = parser.get_parsed_content("train::trainer")
         drawn = batches(parser)
         if ready:
-            drawn = cycle(list(islice(drawn, STEPS)))
+            drawn = cycle(list(islice(drawn, steps)))
         trainer.state.iteration = 1
 
         def run() -> list[float]:
-            return [float(trainer._iteration(trainer, batch)["loss"]) for batch in islice(drawn, STEPS)]
+            return [float(trainer._iteration(trainer, batch)["loss"]) for batch in islice(drawn, steps)]
 
         return run
 
     return make
+
+
+def small_steps(workers: int) -> Job:
+    """Steps on labelled slices alone, the smallest there are, which wait for data the largest share of their time."""
+    some: dict[str, Any] = {"steps": SMALL_STEPS, "bundle": SLICES, "method": "supervised", "num_workers": workers}
+    data = f"{workers or 'no'} workers"
+    return Job(
+        f"{SMALL_STEPS} steps on slices, {data}",
+        variants=(
+            Variant("batches ready in memory", some_steps(**some, ready=True)),
+            Variant(f"memory, {data}", some_steps(**some, stored=False)),
+            Variant(f"the store, {data}", some_steps(**some)),
+        ),
+        prepare=prepare_slices,
+        tolerance=1e-6,
+        goal_speedup=0.95,
+    )
 
 
 JOBS = (
@@ -94,12 +134,14 @@ JOBS = (
     Job(
         f"{STEPS} steps and their data",
         variants=(
-            Variant("batches ready in memory", some_steps(ready=True, workers=0)),
-            Variant("the store, no workers", some_steps(ready=False, workers=0)),
-            Variant("the store, 2 workers", some_steps(ready=False, workers=2)),
+            Variant("batches ready in memory", some_steps(STEPS, ready=True)),
+            Variant("the store, no workers", some_steps(STEPS)),
+            Variant("the store, 2 workers", some_steps(STEPS, num_workers=2)),
         ),
         prepare=prepare,
         tolerance=1e-6,
         goal_speedup=0.95,
     ),
+    small_steps(workers=0),
+    small_steps(workers=2),
 )
