@@ -1,4 +1,4 @@
-"""A training step of DCA on CT patches: against CPS as the field writes it, DCA by torch's defaults, and for less memory."""
+"""A training step of DCA: against CPS as the field has it, itself by torch's defaults, and for less memory."""
 
 from __future__ import annotations
 
