@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from .data import TwoStreamLoader
 from .errors import UserError, as_flag
 from .methods.base import Method
-from .networks import miscomputed_in_bfloat16
+from .networks import miscomputed_in_bfloat16, recompute_finest_levels
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         optimizer: of the method's parameters.
         lr_scheduler: stepped once per step; None keeps the learning rate.
         amp: use the reduced precision of `autocast_dtype`.
+        checkpointing: take less memory and more time (see `networks.checkpointing`).
         inferer: MONAI's key `train::inferer`; methods call their networks themselves.
         key_train_metric, additional_metrics, metric_cmp_fn, train_handlers: as in MONAI's SupervisedTrainer.
 
@@ -68,6 +69,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         optimizer: Optimizer,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         amp: bool = True,
+        checkpointing: bool = False,
         inferer: Inferer | None = None,
         key_train_metric: dict[str, Metric] | None = None,
         additional_metrics: dict[str, Metric] | None = None,
@@ -90,6 +92,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             decollate=False,
         )
         self.method: Method = network.module if isinstance(network, DistributedDataParallel) else network
+        if as_flag("checkpointing", checkpointing):
+            recompute_finest_levels(self.method)
         self.lr_scheduler = lr_scheduler
         self.autocast_dtype = autocast_dtype(device) if as_flag("amp", amp) else None
         self.grad_scaler = torch.amp.GradScaler(torch.device(device).type, enabled=self.autocast_dtype == torch.float16)

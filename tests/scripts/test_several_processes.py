@@ -24,11 +24,12 @@ def group(tmp_path: Path) -> Iterator[None]:
     distributed.destroy_process_group()
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides:UserWarning")
 def test_a_step_sends_its_gradients_in_two_pieces_and_its_buffers_in_one_per_type(
-    group: None, abdomen_phantom: Path, tmp_path: Path
+    group: None, abdomen_phantom: Path, tmp_path: Path, checkpointing: bool
 ) -> None:
-    trainer = make_trainer(abdomen_phantom, tmp_path, STEPS, **TINY)
+    trainer = make_trainer(abdomen_phantom, tmp_path, STEPS, checkpointing=checkpointing, **TINY)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         trainer.run()
     found = Counter(event.name for event in profiled.events() if event.name.startswith("gloo:"))

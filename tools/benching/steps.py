@@ -51,13 +51,18 @@ def dca(options: dict[str, Any], organs: int = ORGANS, width: int | None = None)
     return DCA(network, **options)
 
 
-def as_it_is(size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None) -> Step:
+def as_it_is(
+    size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None, checkpointing: bool = False
+) -> Step:
     """A step as `engine.SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
     from scripts.engine import autocast_dtype
     from scripts.memory import keep_freed_memory
+    from scripts.networks import recompute_finest_levels
 
     keep_freed_memory()
     method = channels_last(dca(options, organs, width))
+    if checkpointing:
+        recompute_finest_levels(method)
     return _step(method, batch(size, organs), autocast_dtype("cpu"))
 
 

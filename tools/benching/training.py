@@ -1,4 +1,4 @@
-"""A training step of DCA on CT patches: against CPS as the field writes it, and against DCA by torch's defaults."""
+"""A training step of DCA: against CPS as the field has it, itself by torch's defaults, and for less memory."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def by_defaults(size: int) -> Callable[[Path], steps.Step]:
     return lambda folder: steps.plain(size, {})
 
 
-def as_it_is(size: int) -> Callable[[Path], steps.Step]:
+def as_it_is(size: int, checkpointing: bool = False) -> Callable[[Path], steps.Step]:
     """See `steps.as_it_is`; its losses are compared."""
-    return lambda folder: steps.as_it_is(size, {})
+    return lambda folder: steps.as_it_is(size, {}, checkpointing=checkpointing)
 
 
 def _counted(make: Callable[[], steps.Step], size: int) -> Callable[[Path], Callable[[], list[int]]]:
@@ -75,6 +75,13 @@ JOBS = tuple(
             ),
             tolerance=BFLOAT16_ERROR,
             goal_speedup=1 / 0.35,
+        ),
+        Job(
+            f"step, {size}^3, and its memory",
+            variants=(
+                Variant("DCA", as_it_is(size)),
+                Variant("DCA, checkpointing", as_it_is(size, checkpointing=True)),
+            ),
         ),
     )
 )

@@ -1,6 +1,7 @@
 """Encoders, decoders and networks for 2D slices and 3D patches."""
 
 from .channel_attention import AttentionNet
+from .checkpointing import recompute_finest_levels
 from .critic import VoxelCritic
 from .dca import DCANet
 from .deep_supervision import DeepSupervisionNet
@@ -27,5 +28,6 @@ __all__ = [
     "frozen_statistics",
     "miscomputed_in_bfloat16",
     "moving_average",
+    "recompute_finest_levels",
     "stitch",
 ]
