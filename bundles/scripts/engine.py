@@ -17,24 +17,11 @@ from torch.optim import Optimizer
 
 from .data import TwoStreamLoader
 from .errors import UserError, as_flag
+from .inference import for_inference
 from .methods.base import Method
-from .networks import miscomputed_in_bfloat16
+from .networks import autocast_dtype, miscomputed_in_bfloat16
 
 logger = logging.getLogger(__name__)
-
-
-def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
-    """The reduced precision that pays on this device, or None for float32.
-
-    bfloat16 on CPUs with its instructions (without them it is emulated and slow) and on GPUs that have it, float16 on
-    older GPUs.
-    """
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return torch.bfloat16
-    return None
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
@@ -123,23 +110,10 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         return {name: value.detach() for name, value in losses.items()}
 
 
-class Autocast(torch.nn.Module):
-    """Runs a network in the reduced precision of `autocast_dtype` and returns float32; `amp` False leaves it alone."""
-
-    def __init__(self, network: torch.nn.Module, device: torch.device, amp: bool = True) -> None:
-        super().__init__()
-        self.network = network
-        self.device_type = torch.device(device).type
-        self.dtype = autocast_dtype(device) if as_flag("amp", amp) else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The network's output for [B, C, *spatial], in float32."""
-        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
-            return self.network(x).float()
-
-
 class SegmentationEvaluator(SupervisedEvaluator):
-    """MONAI's evaluator in the reduced precision of `autocast_dtype`; all other arguments are MONAI's."""
+    """MONAI's evaluator whose network runs as `for_inference` says; all other arguments are MONAI's."""
 
-    def __init__(self, device: torch.device, network: torch.nn.Module, amp: bool = True, **kwargs: Any) -> None:
-        super().__init__(device=device, network=Autocast(network, device, amp), amp=False, **kwargs)
+    def __init__(
+        self, device: torch.device, network: torch.nn.Module, amp: bool = True, engine: str = "torch", **kwargs: Any
+    ) -> None:
+        super().__init__(device=device, network=for_inference(network, device, amp, engine), amp=False, **kwargs)

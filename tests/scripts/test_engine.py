@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 
 from scripts.data import SampleDataset, TwoStreamLoader
-from scripts.engine import Autocast, SemiSupervisedTrainer, autocast_dtype
+from scripts.engine import SemiSupervisedTrainer
 from scripts.errors import UserError
 from scripts.methods.base import Method
 from scripts.networks import miscomputed_in_bfloat16

@@ -134,11 +134,16 @@ def _dice(saved: Path, label_file: Path) -> float:
 def _job(name: str, **phantom: Any) -> Job:
     return Job(
         f"inference, {name}",
-        variants=(Variant("stock MONAI, fp32, overlap 0.5", runs(STOCK)), Variant("inference.json", runs({}))),
+        variants=(
+            Variant("stock MONAI, fp32, overlap 0.5", runs(STOCK)),
+            Variant("inference.json, OpenVINO", runs({"engine": "openvino"})),  # its start is not timed
+            Variant("inference.json", runs({})),
+        ),
         prepare=functools.partial(prepare, **phantom),
         tolerance=1e-3,
         goal_speedup=5,
         goal_peak=0.25,
+        needs=("openvino",),
     )
 
 

@@ -53,7 +53,7 @@ def dca(options: dict[str, Any], organs: int = ORGANS, width: int | None = None)
 
 def as_it_is(size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None) -> Step:
     """A step as `engine.SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
-    from scripts.engine import autocast_dtype
+    from scripts.networks import autocast_dtype
     from scripts.memory import keep_freed_memory
 
     keep_freed_memory()
