@@ -31,8 +31,10 @@ STOCK: dict[str, Any] = {
     "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
     "inferer::overlap": 0.5,
     "inferer::sw_batch_size": 4,
-    "evaluator::_target_": "SupervisedEvaluator",
-    "evaluator::amp": False,
+    "evaluator": {
+        "_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@dataloader", "network": "@network",
+        "inferer": "@inferer", "postprocessing": "@postprocessing", "val_handlers": "@handlers",
+    },
     "postprocessing::transforms": [
         {"_target_": "Activationsd", "keys": "pred", "softmax": True},
         {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "@image_key",
