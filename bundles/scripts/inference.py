@@ -58,7 +58,9 @@ class OpenVINO(nn.Module):
     def __init__(self, network: nn.Module, device: torch.device, amp: bool = True) -> None:
         super().__init__()
         if device.type != "cpu":
-            raise UserError(f"engine: expected torch on {device}, found openvino, which runs on cpu; set `device` to cpu")
+            raise UserError(
+                f"engine: expected torch on {device}, found openvino, which runs on cpu; set `device` to cpu"
+            )
         # With this package beside it, OpenVINO would report every conversion to its makers.
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
         try:

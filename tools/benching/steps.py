@@ -53,8 +53,8 @@ def dca(options: dict[str, Any], organs: int = ORGANS, width: int | None = None)
 
 def as_it_is(size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None) -> Step:
     """A step as `engine.SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
-    from scripts.networks import autocast_dtype
     from scripts.memory import keep_freed_memory
+    from scripts.networks import autocast_dtype
 
     keep_freed_memory()
     method = channels_last(dca(options, organs, width))
