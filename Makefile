@@ -72,7 +72,7 @@ $(VENV)/.setup: requirements.txt | $(run)
 	@$(run) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-$(VENV)/.setup-dev: requirements-dev.txt $(VENV)/.setup
+$(VENV)/.setup-dev: requirements-dev.txt requirements-openvino.txt $(VENV)/.setup
 	@echo "installing $< into $(VENV)"
 	@$(run) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -19,7 +19,7 @@ from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from .errors import UserError, first_line
-from .transforms import check_modality
+from .transforms import all_finite, check_modality
 
 LABELLED, UNLABELLED = 0, 1
 KEYS = ("image", "label")
@@ -258,7 +258,7 @@ class ImageDataset(MonaiDataset):
         except Exception as error:  # each reader and decompressor raises its own
             reason = first_line(error.__cause__ or error)
             raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
-        if not torch.isfinite(item[self.image_key]).all():
+        if not all_finite(item[self.image_key]):
             raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")
         check_modality(item[self.image_key], self.modality, path)
         return self.transform(item, start=1)

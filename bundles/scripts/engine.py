@@ -17,24 +17,11 @@ from torch.optim import Optimizer
 
 from .data import TwoStreamLoader
 from .errors import UserError, as_flag
+from .inference import for_inference
 from .methods.base import Method
-from .networks import miscomputed_in_bfloat16, recompute_finest_levels
+from .networks import autocast_dtype, miscomputed_in_bfloat16, recompute_finest_levels
 
 logger = logging.getLogger(__name__)
-
-
-def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
-    """The reduced precision that pays on this device, or None for float32.
-
-    bfloat16 on CPUs with its instructions (without them it is emulated and slow) and on GPUs that have it, float16 on
-    older GPUs.
-    """
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return torch.bfloat16
-    return None
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
@@ -97,12 +84,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.lr_scheduler = lr_scheduler
         self.autocast_dtype = autocast_dtype(device) if as_flag("amp", amp) else None
         self.grad_scaler = torch.amp.GradScaler(torch.device(device).type, enabled=self.autocast_dtype == torch.float16)
-        self.step_seed = train_data_loader.step_seed
+        self.loader = train_data_loader
         self.total_steps = max_epochs * len(train_data_loader)
         self.add_event_handler(Events.EPOCH_STARTED, lambda: train_data_loader.set_epoch(self.state.epoch - 1))
 
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        torch.manual_seed(self.step_seed(self.state.iteration - 1))
+        torch.manual_seed(self.loader.step_seed(self.state.iteration - 1))
         batch = {k: v.to(self.state.device, non_blocking=self.non_blocking) for k, v in batchdata.items()}
         progress = (self.state.iteration - 1) / self.total_steps
         if self.autocast_dtype == torch.bfloat16 and miscomputed_in_bfloat16(batch["image"]):
@@ -130,23 +117,10 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         return {name: value.detach() for name, value in losses.items()}
 
 
-class Autocast(torch.nn.Module):
-    """Runs a network in the reduced precision of `autocast_dtype` and returns float32; `amp` False leaves it alone."""
-
-    def __init__(self, network: torch.nn.Module, device: torch.device, amp: bool = True) -> None:
-        super().__init__()
-        self.network = network
-        self.device_type = torch.device(device).type
-        self.dtype = autocast_dtype(device) if as_flag("amp", amp) else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The network's output for [B, C, *spatial], in float32."""
-        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
-            return self.network(x).float()
-
-
 class SegmentationEvaluator(SupervisedEvaluator):
-    """MONAI's evaluator in the reduced precision of `autocast_dtype`; all other arguments are MONAI's."""
+    """MONAI's evaluator whose network runs as `for_inference` says; all other arguments are MONAI's."""
 
-    def __init__(self, device: torch.device, network: torch.nn.Module, amp: bool = True, **kwargs: Any) -> None:
-        super().__init__(device=device, network=Autocast(network, device, amp), amp=False, **kwargs)
+    def __init__(
+        self, device: torch.device, network: torch.nn.Module, amp: bool = True, engine: str = "torch", **kwargs: Any
+    ) -> None:
+        super().__init__(device=device, network=for_inference(network, device, amp, engine), amp=False, **kwargs)

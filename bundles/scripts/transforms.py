@@ -25,6 +25,11 @@ from .errors import UserError, first_line
 logger = logging.getLogger(__name__)
 
 
+def all_finite(image: torch.Tensor) -> bool:
+    """Whether no number is NaN or infinite, in one pass: either of the extremes would be."""
+    return bool(torch.isfinite(torch.stack(torch.aminmax(image))).all())
+
+
 def check_modality(image: torch.Tensor, modality: str | None, path: str) -> None:
     """Make sure that a "CT" holds Hounsfield units; other modalities have no scale to check.
 
@@ -89,7 +94,7 @@ class LoadCased(MapTransform):
                 f"{path}: expected an image of {self.spatial_dims} axes, found shape {shape}; "
                 "convert 2D or 4D files to one volume each"
             )
-        if not torch.isfinite(image).all():
+        if not all_finite(image):
             raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the case")
         return image
 

@@ -11,10 +11,10 @@ import torch
 from ignite.engine import Events
 
 from scripts.data import SampleDataset, TwoStreamLoader
-from scripts.engine import Autocast, SemiSupervisedTrainer, autocast_dtype
+from scripts.engine import SemiSupervisedTrainer
 from scripts.errors import UserError
 from scripts.methods.base import Method
-from scripts.networks import miscomputed_in_bfloat16
+from scripts.networks import autocast_dtype, miscomputed_in_bfloat16
 from tests.tiny_training import CPU, curves, fingerprint, make_method, make_trainer, phantom_streams
 
 Streams = tuple[SampleDataset, SampleDataset]
@@ -129,20 +129,6 @@ def test_gpus_take_bfloat16_or_else_float16(monkeypatch: pytest.MonkeyPatch, bf1
 
 def test_other_devices_stay_at_float32() -> None:
     assert autocast_dtype("mps") is None
-
-
-@pytest.mark.parametrize("supported", [True, False])
-def test_networks_run_in_the_chosen_precision_and_answer_in_float32(
-    monkeypatch: pytest.MonkeyPatch, supported: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    network = torch.nn.Conv2d(1, 1, 3)
-    inside = []
-    network.register_forward_hook(lambda module, arguments, output: inside.append(output.dtype))
-    for amp in (True, False):
-        assert Autocast(network, CPU, amp)(torch.zeros(1, 1, 8, 8)).dtype == torch.float32
-    assert inside == [torch.bfloat16 if supported else torch.float32, torch.float32]
 
 
 @pytest.mark.parametrize(("amp", "expected"), [(True, torch.bfloat16), (False, torch.float32)])

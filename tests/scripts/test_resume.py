@@ -75,7 +75,8 @@ def test_dropout_takes_part_by_numbers_that_belong_to_the_step(
     assert any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in method.modules())
     trainer = make_trainer(tmp_path, streams, method)
     trainer.add_event_handler(Events.ITERATION_STARTED, lambda: torch.rand(1))  # what others draw changes nothing
-    trainer.step_seed = lambda at, real=trainer.step_seed: real(at) + (at == step)
+    loader = trainer.loader
+    loader.step_seed = lambda at, real=loader.step_seed: real(at) + (at == step)
     trainer.run()
     assert (everything(trainer, tmp_path)["method"] == unbroken["method"]) == (step is None)
 

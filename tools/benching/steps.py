@@ -55,9 +55,8 @@ def as_it_is(
     size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None, checkpointing: bool = False
 ) -> Step:
     """A step as `engine.SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
-    from scripts.engine import autocast_dtype
     from scripts.memory import keep_freed_memory
-    from scripts.networks import recompute_finest_levels
+    from scripts.networks import autocast_dtype, recompute_finest_levels
 
     keep_freed_memory()
     method = channels_last(dca(options, organs, width))

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from scripts.datalists import read_json
-from scripts.engine import Autocast
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
+from scripts.inference import for_inference
 from scripts.networks.blocks import crop_to, pad_to_multiple
 from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 
@@ -110,7 +110,8 @@ class Segmenter:
         self.prediction = network.prediction if isinstance(network, DCANet) and not self.options.fast else None
         self.groups = _groups(network) if self.prediction else {}
         whole = _WithExperts(network) if self.prediction else network
-        self.network = Autocast(whole, self.device, parser.get_parsed_content("amp"))
+        amp, engine = (parser.get_parsed_content(key) for key in ("amp", "engine"))
+        self.network = for_inference(whole, self.device, amp, engine)
         self.transforms = [
             step for step in parser.get_parsed_content("postprocessing").transforms if not isinstance(step, SaveImaged)
         ]

@@ -10,7 +10,7 @@ from .ema import moving_average
 from .encoder_decoder import Decoder, Encoder, SegmentationNet
 from .location import LocationHead
 from .normalisation import frozen_statistics
-from .precision import miscomputed_in_bfloat16
+from .precision import autocast_dtype, miscomputed_in_bfloat16
 from .stitching import stitch
 from .twin import TwinNet
 
@@ -25,6 +25,7 @@ __all__ = [
     "SegmentationNet",
     "TwinNet",
     "VoxelCritic",
+    "autocast_dtype",
     "frozen_statistics",
     "miscomputed_in_bfloat16",
     "moving_average",

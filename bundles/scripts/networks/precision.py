@@ -1,10 +1,24 @@
-"""Where reduced precision goes wrong."""
+"""Where reduced precision pays, and where it goes wrong."""
 
 from __future__ import annotations
 
 import torch
 
 from .encoder_decoder import DIVISOR
+
+
+def autocast_dtype(device: torch.device | str) -> torch.dtype | None:
+    """The reduced precision that pays on this device, or None for float32.
+
+    bfloat16 on CPUs with its instructions (without them it is emulated and slow) and on GPUs that have it, float16 on
+    older GPUs.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return None
 
 
 def miscomputed_in_bfloat16(images: torch.Tensor) -> bool:

@@ -75,7 +75,7 @@ def _coefficients(owner: torch.Tensor, experts: int, rule: str) -> torch.Tensor:
     classes = owner.shape[0] + 1
     own = (torch.arange(experts, device=owner.device).unsqueeze(1) == owner.unsqueeze(0)).float()  # [E, K]
     weight = torch.zeros(classes, experts, classes, device=owner.device)
-    weight[1:, :, 1:] = torch.diag_embed(own).permute(1, 0, 2)
+    weight[1:, :, 1:] = own.t().unsqueeze(2) * torch.eye(classes - 1, device=owner.device).unsqueeze(1)
     if rule == "log_odds":
         weight[1:, :, 0] = -own.t()
     else:

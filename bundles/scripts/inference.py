@@ -1,0 +1,94 @@
+"""What runs a network for inference: torch, or OpenVINO."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import UserError, as_flag, expect_one_of
+from .networks import autocast_dtype
+
+
+def for_inference(network: nn.Module, device: torch.device | str, amp: bool = True, engine: str = "torch") -> nn.Module:
+    """The network as it infers: [B, C_in, *spatial] to float32 [B, C, *spatial] in eval mode, without gradients.
+
+    Args:
+        network: with its weights.
+        device: where it is.
+        amp: use the reduced precision of `autocast_dtype`.
+        engine: "torch", or "openvino" (see `OpenVINO`).
+
+    Raises:
+        UserError: another engine, or one that this machine does not have.
+    """
+    expect_one_of("engine", engine, ENGINES)
+    return ENGINES[engine](network, torch.device(device), amp)
+
+
+class Autocast(nn.Module):
+    """Runs a network in the reduced precision of `autocast_dtype` and returns float32; `amp` False leaves it alone."""
+
+    def __init__(self, network: nn.Module, device: torch.device, amp: bool = True) -> None:
+        super().__init__()
+        self.network = network
+        self.device_type = torch.device(device).type
+        self.dtype = autocast_dtype(device) if as_flag("amp", amp) else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's output for [B, C, *spatial], in float32."""
+        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
+            return self.network(x).float()
+
+
+class OpenVINO(nn.Module):
+    """Runs a network on the CPU by OpenVINO, in the same precision and on as many threads as torch would.
+
+    The network is converted in memory when the first image of a size comes, and knows that size alone, which is a
+    quarter faster than any size. Weights that change later are not seen. Batches go through image by image, as is
+    fastest on a CPU.
+
+    Raises:
+        UserError: another device than a CPU, or OpenVINO is not installed.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, amp: bool = True) -> None:
+        super().__init__()
+        if device.type != "cpu":
+            raise UserError(
+                f"engine: expected torch on {device}, found openvino, which runs on cpu; set `device` to cpu"
+            )
+        # With this package beside it, OpenVINO would report every conversion to its makers.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+        try:
+            import openvino
+        except ImportError:
+            fix = "pip install -r requirements-openvino.txt"
+            raise UserError(f"engine: expected the package openvino, found none; call `{fix}`, or set torch") from None
+        self.network, self.convert, self.core = network, openvino.convert_model, openvino.Core()
+        self.options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if as_flag("amp", amp) and autocast_dtype(device) else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # several processes would share a core
+        }
+        self.compiled: dict[torch.Size, Any] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's output for [B, C, *spatial], in float32."""
+        outputs = [self._run(image.contiguous()) for image in x.split(1)]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _run(self, image: torch.Tensor) -> torch.Tensor:
+        if image.shape not in self.compiled:
+            with warnings.catch_warnings():  # of branches that depend on the size, which is fixed here
+                warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+                traced = torch.jit.trace(self.network, image, check_trace=False)
+            model = self.convert(traced, input=list(image.shape))
+            self.compiled[image.shape] = self.core.compile_model(model, "CPU", self.options)
+        return torch.from_numpy(self.compiled[image.shape](image.numpy())[0])
+
+
+ENGINES = {"torch": Autocast, "openvino": OpenVINO}
