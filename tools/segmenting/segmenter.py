@@ -20,7 +20,6 @@ from scripts.datalists import read_json
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
 from scripts.inference import for_inference
-from scripts.native_grid import NativeLabelsd, native_values
 from scripts.networks.blocks import crop_to, pad_to_multiple
 from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 
@@ -101,6 +100,7 @@ class Segmenter:
         parser.read_config(bundle / "configs" / "inference.json")
         parser.update(_overrides(bundle, checkpoint, device, self.options))
         parser.get_parsed_content("initialize")  # checks the settings and loads the weights
+        self.parser = parser
         self.key = str(parser.get_parsed_content("image_key"))
         self.num_classes = int(parser.get_parsed_content("num_classes"))
         self.device = torch.device(parser.get_parsed_content("device"))
@@ -151,8 +151,11 @@ class Segmenter:
 
     def _native(self, item: dict[str, Any], values: torch.Tensor) -> NDArray[np.uint8]:
         """Maps [C, *network grid] of numbers from 0 to 1 to the image's own grid, in 1 / 255."""
-        if any(isinstance(step, NativeLabelsd) for step in self.transforms):
-            return np.concatenate([_as_bytes(part) for part in native_values(cast(MetaTensor, values))], axis=-1)
+        if "slab_pred" in self.parser:
+            slab_pred = self.parser.get_parsed_content("slab_pred")
+            starts = self.parser.get_parsed_content("slab_starts")(cast(MetaTensor, values).meta)
+            parts = [_as_bytes(slab_pred(values, z)) for z in starts]
+            return np.concatenate(parts, axis=-1)
         native: Any = item | {"pred": values}
         for step in self.transforms:
             if isinstance(step, Invertd):
