@@ -1,4 +1,4 @@
-"""Convolutions that go another way in training on a CPU: the same numbers, and only there."""
+"""Convolutions that go another way on a CPU: the same numbers, and, except for 1^d kernels, in training alone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from scripts.networks import convolutions
-from scripts.networks.convolutions import DILATED, DOUBLING
+from scripts.networks.convolutions import DILATED, DOUBLING, POINTWISE, convolve
 
 SIZES = {2: (8, 12), 3: (4, 8, 6)}
 STOCK = {
     "dilated": {2: nn.Conv2d, 3: nn.Conv3d},
     "doubling": {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d},
 }
+STOCK_CONVOLVE = {2: nn.functional.conv2d, 3: nn.functional.conv3d}
 OURS = {"dilated": DILATED, "doubling": DOUBLING}
 OPTIONS = {"dilated": {"kernel_size": 3, "padding": 2, "dilation": 2}, "doubling": {"kernel_size": 2, "stride": 2}}
 OTHER_WAY = {"dilated": convolutions._Dilated, "doubling": convolutions._Doubling}
@@ -96,3 +97,52 @@ def test_result_is_channels_last_in_memory_like_its_input(spatial_dims: int) -> 
         ours, _ = pair(kind, spatial_dims)
         x = torch.randn(2, 5, *SIZES[spatial_dims], dtype=torch.float64).to(memory_format=memory_format)
         assert ours(x).is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_kernels_of_one_voxel_give_values_and_gradients_of_torch(spatial_dims: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    ours = POINTWISE[spatial_dims](5, 3, 1, bias=bias, dtype=torch.float64)
+    stock = STOCK["dilated"][spatial_dims](5, 3, 1, bias=bias, dtype=torch.float64)
+    stock.load_state_dict(ours.state_dict())
+    results = []
+    for module in (ours, stock):
+        torch.manual_seed(1)
+        x = torch.randn(2, 5, *SIZES[spatial_dims], dtype=torch.float64, requires_grad=True)
+        out = module(x)
+        (out * torch.arange(out.numel()).view(out.shape)).sum().backward()
+        results.append([out, x.grad, *(p.grad for p in module.parameters())])
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-14, atol=1e-12)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has the slow code alone")
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_kernels_of_one_voxel_leave_the_slow_code_alone_on_one_thread(spatial_dims: int) -> None:
+    def operators(dilated: bool) -> str:
+        x = torch.rand(2, 8, *[16] * spatial_dims)
+        weight = torch.rand(4, 8, *[1] * spatial_dims)
+        with torch.profiler.profile() as profile:
+            convolve(x, weight, None) if dilated else STOCK_CONVOLVE[spatial_dims](x, weight)
+        return " ".join(event.key for event in profile.key_averages())
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert "slow_conv" in operators(dilated=False), "torch has mended it: `convolve` needs no dilation any more"
+        assert "slow_conv" not in operators(dilated=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_kernels_of_one_voxel_are_traced_without_dilation_for_other_runtimes(spatial_dims: int) -> None:
+    x = torch.rand(2, 8, *[16] * spatial_dims)
+    traced = torch.jit.trace(POINTWISE[spatial_dims](8, 4, 1), x)
+    dilations = [
+        [size.toIValue() for size in node.inputsAt(5).node().inputs()]
+        for node in traced.inlined_graph.nodes()
+        if "convolution" in node.kind()
+    ]
+    assert dilations == [[1] * spatial_dims]

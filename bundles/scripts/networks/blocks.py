@@ -24,7 +24,7 @@ from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import nn
 from torch.nn import functional
 
-from .convolutions import DILATED, DOUBLING
+from .convolutions import DILATED, DOUBLING, POINTWISE
 
 STYLES = ("vnet", "unet")
 # In place: what they overwrite is a normalisation's output, which nothing else needs.
@@ -90,7 +90,7 @@ class LinearUpsampling(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 1)
+        self.conv = POINTWISE[spatial_dims](in_channels, out_channels, 1)
         self.mode = LINEAR_MODE[spatial_dims]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -111,8 +111,9 @@ def upsampling(style: str, spatial_dims: int, in_channels: int, out_channels: in
 
 def output_conv(style: str, spatial_dims: int, in_channels: int, out_channels: int) -> nn.modules.conv._ConvNd:
     """The convolution from the last feature map to the logits."""
-    kernel = 3 if style == "unet" else 1
-    return Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, padding=kernel // 2)
+    if style == "unet":
+        return Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, padding=1)
+    return POINTWISE[spatial_dims](in_channels, out_channels, 1)
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import UserError, expect_one_of
 from .blocks import crop_to, output_conv, pad_to_multiple
-from .convolutions import convolve
+from .convolutions import POINTWISE, convolve
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
 from .stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
@@ -38,11 +38,12 @@ class DFAM(nn.Module):
 
     def __init__(self, spatial_dims: int, width: int, experts: int, features: str = "raw") -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
+        pointwise = POINTWISE[spatial_dims]
         self.projected = features == "projected"
         # Any: the type checker takes the parts of a container for modules without weights.
-        self.project: Any = nn.ModuleList(conv(width, width, 1) for _ in range(experts))
-        first, last = conv(experts * width, width, 3, padding=1), conv(width, experts, 1)
+        self.project: Any = nn.ModuleList(pointwise(width, width, 1) for _ in range(experts))
+        first = Conv[Conv.CONV, spatial_dims](experts * width, width, 3, padding=1)
+        last = pointwise(width, experts, 1)
         self.attend: Any = nn.Sequential(first, nn.ReLU(inplace=True), last, nn.Softmax(dim=1))
 
     def attention(self, maps: list[torch.Tensor]) -> torch.Tensor:
