@@ -14,7 +14,8 @@ from torch.nn import functional
 def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dilation: int = 1) -> torch.Tensor:
     """[B, C, *spatial] by [C_out, C, *kernel], an odd number of voxels along each axis, to [B, C_out, *spatial]."""
     padding = dilation * (weight.shape[-1] // 2)
-    if not torch.jit.is_tracing() and weight.shape[-1] == 1 and x.device.type == "cpu":
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if not tracing and weight.shape[-1] == 1 and x.device.type == "cpu":
         # On one thread, in float32, torch 2.13 has code for them that is five times slower, unless they are dilated,
         # which means nothing to a kernel of one voxel.
         dilation = 2
