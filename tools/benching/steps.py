@@ -156,7 +156,11 @@ def _by_defaults(network: nn.Module) -> None:
 
     from scripts.networks import convolutions
 
-    kinds = {convolutions.Dilated3d: nn.Conv3d, convolutions.Doubling3d: nn.ConvTranspose3d}
+    kinds = {
+        convolutions.Pointwise3d: nn.Conv3d,
+        convolutions.Dilated3d: nn.Conv3d,
+        convolutions.Doubling3d: nn.ConvTranspose3d,
+    }
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.ReLU):
             module.inplace = False
