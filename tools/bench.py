@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the file; 1 if a variant failed or variants of a job disagree.
 
+    Such a job has no numbers, only its error in the file. The others go on: they took their time, too.
+
     Raises:
         UserError: mistakes in the arguments, or a package that is missing.
     """
@@ -46,18 +48,18 @@ def run(args: argparse.Namespace) -> int:
         "versions": versions(),
         "repeats": args.repeats,
     }
-    measured = {}
-    try:
-        for module, job in jobs:
-            print(f"{job.name}: {len(job.variants)} variants, {args.repeats} rounds", file=sys.stderr, flush=True)
+    measured, failed = {}, {}
+    for module, job in jobs:
+        print(f"{job.name}: {len(job.variants)} variants, {args.repeats} rounds", file=sys.stderr, flush=True)
+        try:
             measured[job.name] = measure(module, job, args.repeats)
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        except BenchError as error:
+            failed[job.name] = str(error)
+            print(f"error: {error}", file=sys.stderr, flush=True)
     print(table(measured))
-    write_json(args.output, {**about, "jobs": measured}, "the measurements")
+    write_json(args.output, {**about, "jobs": measured, "failed": failed}, "the measurements")
     print(f"wrote {args.output}", file=sys.stderr)
-    return 0
+    return 1 if failed else 0
 
 
 def _jobs(modules: Sequence[str]) -> list[tuple[str, Job]]:

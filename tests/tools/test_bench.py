@@ -36,7 +36,7 @@ def test_file_tells_machine_versions_commit_and_numbers(bench: Bench, tmp_path: 
     code, out, _ = bench([JOBS["agree"]], "--only", "made_up", "--repeats", 2)
     assert code == 0
     content = json.loads((tmp_path / "bench.json").read_text())
-    assert set(content) == {"date", "commit", "dirty", "machine", "versions", "repeats", "jobs"}
+    assert set(content) == {"date", "commit", "dirty", "machine", "versions", "repeats", "jobs", "failed"}
     assert set(content["machine"]) == {"processor", "cores", "memory_gib", "threads", "load_average", "system"}
     assert content["machine"]["cores"] >= 1
     assert content["machine"]["memory_gib"] > 0
@@ -55,12 +55,16 @@ def test_file_tells_machine_versions_commit_and_numbers(bench: Bench, tmp_path: 
     assert "at most 100 s: reached" in lines[-1]
 
 
-def test_disagreement_ends_with_1_and_writes_nothing(bench: Bench, tmp_path: Path) -> None:
-    code, out, error = bench([JOBS["agree"], JOBS["disagree"]], "--repeats", 1)
+def test_disagreement_ends_with_1_and_leaves_numbers_of_the_other_jobs_alone(bench: Bench, tmp_path: Path) -> None:
+    code, out, error = bench([JOBS["disagree"], JOBS["agree"]], "--repeats", 1)
     assert code == 1
     assert "error: disagree: 'variant 1' disagrees with 'variant 0'" in error
-    assert out == ""
-    assert list(tmp_path.iterdir()) == []
+    assert "| agree |" in out
+    assert "disagree" not in out
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert list(content["jobs"]) == ["agree"]
+    assert list(content["failed"]) == ["disagree"]
+    assert content["failed"]["disagree"].startswith("disagree: 'variant 1' disagrees")
 
 
 @pytest.mark.parametrize(

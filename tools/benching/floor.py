@@ -56,17 +56,23 @@ def whole(make: Callable[[], Callable[[], Any]]) -> Callable[[Path], Callable[[]
     return prepare
 
 
-def alone(make: Callable[[], Callable[[], Any]], dtype: str) -> Callable[[Path], Callable[[], int]]:
-    """Its products of matrices alone, one after the other, on numbers that are there before."""
+def alone(make: Callable[[], Callable[[], Any]], dtype: str | None = None) -> Callable[[Path], Callable[[], int]]:
+    """Its products of matrices alone, one after the other, on numbers that are there before.
+
+    Their precision is the one that pays on this machine, as it is that of all of it, or a given one.
+    """
 
     def prepare(folder: Path) -> Callable[[], int]:
         import torch
 
+        from scripts.networks import autocast_dtype
+
+        precision = getattr(torch, dtype) if dtype else autocast_dtype("cpu") or torch.float32
         work = make()
         with products() as recorded:
             work()
         del work
-        calls = recorded.prepared(getattr(torch, dtype))
+        calls = recorded.prepared(precision)
 
         def run() -> int:
             for call in calls:
@@ -134,7 +140,7 @@ def _job(name: str, make: Callable[[], Callable[[], Any]], share: float | None) 
     return Job(
         name,
         variants=(
-            Variant("its products alone, bfloat16", alone(make, "bfloat16")),
+            Variant("its products alone", alone(make)),
             Variant("its products alone, float32", alone(make, "float32")),
             Variant("all of it", whole(make)),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 import statistics
 import subprocess
 import sys
@@ -142,7 +143,10 @@ class _Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise BenchError(f"{self.what} failed with exit code {self.process.wait()}; see above")
+            code = self.process.wait()
+            if code == -signal.SIGKILL:
+                raise BenchError(f"{self.what} was killed, as it happens where memory runs out")
+            raise BenchError(f"{self.what} failed with exit code {code}; see above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

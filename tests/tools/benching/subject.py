@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ def fails(folder: Path) -> Callable[[], Any]:
     return run
 
 
+def is_killed(folder: Path) -> Callable[[], Any]:
+    """As Linux does to a process where memory runs out."""
+    return lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+
 def job(name: str, *made: Callable[[Path], Callable[[], Any]], **options: Any) -> Job:
     return Job(name, [Variant(f"variant {i}", make) for i, make in enumerate(made)], prepare, **options)
 
@@ -73,6 +79,7 @@ JOBS = (
     job("agree", returns(1), returns(1 + 1e-7), tolerance=1e-6, goal_seconds=100),
     job("disagree", returns(1), returns(1 + 1e-5), tolerance=1e-6),
     job("fail", returns(1), fails),
+    job("killed", returns(1), is_killed),
     job("turns", turns("A"), turns("B")),
     job("later", later, later),
     job("memory", holds(300), holds(100)),

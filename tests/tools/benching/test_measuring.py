@@ -47,6 +47,11 @@ def test_variant_that_fails_is_an_error_which_names_it(capfd: pytest.CaptureFixt
     assert "this variant always fails" in capfd.readouterr().err
 
 
+def test_variant_that_is_killed_is_told_to_have_been() -> None:
+    with pytest.raises(BenchError, match="killed: 'variant 1' was killed, as it happens where memory runs out"):
+        measure(MODULE, JOBS["killed"], 1)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux, which tells a process its peak")
 def test_peak_of_one_variant_does_not_hide_that_of_the_other() -> None:
     ballast = bytearray(b"x") * (600 << 20)  # nor does that of this process
