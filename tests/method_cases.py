@@ -19,10 +19,11 @@ def small_method(
     num_classes: int = 5,
     network: dict[str, Any] | None = None,
     width: int = 2,
+    seed: int = 0,
     **options: Any,
 ) -> Method:
-    """A method in training mode around a narrow U-Net (2D) or V-Net (3D) without dropout."""
-    torch.manual_seed(0)
+    """A method in training mode around a narrow U-Net (2D) or V-Net (3D) without dropout; the seed is torch's."""
+    torch.manual_seed(seed)
     style = "unet" if spatial_dims == 2 else "vnet"
     predictor = create_predictor(
         name,
