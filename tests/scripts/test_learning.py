@@ -14,12 +14,12 @@ from scripts.methods.difficulty import hard_dice
 from scripts.transforms import LoadCased
 from tests.method_cases import small_method
 
-STEPS, LEARNING_RATE, BATCH = 100, 0.02, 8
+STEPS, LEARNING_RATE, BATCH = 50, 0.02, 8
 # As short as this, copy-paste has to spend more of it on labelled images before its pseudo-labels show anything, and
 # GA's hardest tenth of the voxels is too few to learn from.
 OPTIONS = {name: {"pretraining": 0.5} for name in ("bcp", "abd", "beta_fft")} | {"ga": {"hardest": 1.0}}
 # A run as short is as good as its first weights, and with poor ones rounding, which differs between machines, decides:
-# with seed 0 Basak came to 0.12 or 0.19. With seed 3 every method has come to 0.57 or more.
+# with seed 0 Basak came to 0.12 or 0.19. With seed 3 every method has come to 0.44 or more.
 SEED = 3
 LEAST_DICE = 0.3  # of three classes that begin at 0, where all of one class would score 0.1
 
