@@ -59,7 +59,7 @@ def whole(make: Callable[[], Callable[[], Any]]) -> Callable[[Path], Callable[[]
 def alone(make: Callable[[], Callable[[], Any]], dtype: str | None = None) -> Callable[[Path], Callable[[], int]]:
     """Its products of matrices alone, one after the other, on numbers that are there before.
 
-    Their precision is the one that pays on this machine, as it is that of all of it, or a given one.
+    In the precision of all of it, which is the one that pays on this machine, or in a given one.
     """
 
     def prepare(folder: Path) -> Callable[[], int]:

@@ -16,8 +16,8 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, d
     padding = dilation * (weight.shape[-1] // 2)
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
     if not tracing and weight.shape[-1] == 1 and x.device.type == "cpu":
-        # On one thread, in float32, torch 2.13 has code for them that is five times slower, unless they are dilated,
-        # which means nothing to a kernel of one voxel.
+        # In float32 on one thread torch 2.13 takes code for these that is five times slower than oneDNN's, unless they
+        # are dilated, which means nothing to a kernel of one voxel.
         dilation = 2
     if x.dim() == 5:
         return functional.conv3d(x, weight, bias, padding=padding, dilation=dilation)
@@ -25,7 +25,7 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, d
 
 
 class _Pointwise(nn.modules.conv._ConvNd):
-    """A 1^d convolution."""
+    """A 1^d convolution, in inference, too (see `convolve`)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, *spatial] to [B, C_out, *spatial]."""

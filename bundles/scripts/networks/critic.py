@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.layers.factories import Act, Conv, Norm
+from monai.networks.layers.factories import Act, Norm
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import nn
+
+from .convolutions import POINTWISE
 
 WIDTHS = (16, 32, 64)
 
@@ -23,7 +25,7 @@ class VoxelCritic(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        convolution = Conv[Conv.CONV, spatial_dims]
+        convolution = POINTWISE[spatial_dims]
         layers: list[nn.Module] = []
         for width in widths:
             layers += [
