@@ -79,16 +79,16 @@ def cross_entropy(
     weight: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy [B, C, *spatial] against class ids [B, *spatial], averaged over the (masked) voxels.
+    """Cross-entropy [B, C, *spatial] against class ids [B, *spatial], a weighted mean over the voxels.
 
-    `weight` [C] scales each voxel's term by its class without renormalising, as the class-weighting methods of the
-    field do; `mask` [B, *spatial] weighs voxels and divides by its sum.
+    A voxel weighs `weight` [C] of its class times `mask` [B, *spatial], and the sum is divided by the sum of these
+    weights, as torch's CrossEntropyLoss does. Where all weigh 0 the loss is 0.
     """
     return _negative_log_likelihood(logits.float().log_softmax(1), target, weight, mask)
 
 
 def voxel_cross_entropy(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Cross-entropy of every voxel, [B, *spatial], for methods that choose or weigh voxels; arguments as above."""
+    """Cross-entropy of every voxel, [B, *spatial], times `weight` [C] of its class, which nothing divides by."""
     loss = functional.nll_loss(logits.float().log_softmax(1), target.long(), reduction="none")
     return loss if weight is None else loss * weight[target.long()]
 
@@ -102,11 +102,9 @@ def _negative_log_likelihood(
     if weight is None and mask is None:
         return functional.nll_loss(log_probabilities, target.long())
     loss = functional.nll_loss(log_probabilities, target.long(), reduction="none")
-    if weight is not None:
-        loss = loss * weight[target.long()]
-    if mask is None:
-        return loss.mean()
-    return (loss * mask).sum() / mask.sum().clamp_min(1)
+    weights = loss.new_ones(()) if weight is None else weight.float()[target.long()]
+    weights = weights if mask is None else weights * mask
+    return (loss * weights).sum() / weights.sum().clamp_min(torch.finfo(loss.dtype).tiny)
 
 
 def segmentation_loss(

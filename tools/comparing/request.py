@@ -14,8 +14,13 @@ from ..checking.components import methods, variants
 from ..checking.source import SourceCode
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-# Labels alone with every label of the training patients: the first row of the published tables.
-FULLY_SUPERVISED = "fully_supervised"
+# Labels only, in settings of their own: with every label of the training patients, as in the first row of the published
+# tables; and with as many images a step as the semi-supervised methods see.
+FULLY_SUPERVISED, SUPERVISED_4 = "fully_supervised", "supervised_4"
+REFERENCES = {
+    FULLY_SUPERVISED: {"method": "supervised", "percent": "100"},
+    SUPERVISED_4: {"method": "supervised", "batch_size": "[4, 0]"},
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Request:
     bundle: its folder.
     data: the dataset_dir.
     output: the comparison's folder.
-    methods: names of methods, variants, or FULLY_SUPERVISED.
+    methods: names of methods, variants, or REFERENCES.
     seeds, percent, preset, steps: as in the bundle's config; None leaves its own value.
     overrides: other settings of the config, for all methods.
     test: the test set will be scored.
@@ -50,17 +55,17 @@ class Request:
     def words(self, method: str, seed: int) -> list[str]:
         """The overrides of a run, as words of a command line."""
         folder = self.folder(method, seed)
-        bound = method == FULLY_SUPERVISED
         settings = {
             "bundle_root": self.bundle,
             "dataset_dir": self.data,
             "run_dir": folder,
             "ckpt_dir": folder / "models",
-            "method": "supervised" if bound else method,
+            "method": method,
             "seed": seed,
-            "percent": 100 if bound else f"{self.percent:g}",
+            "percent": f"{self.percent:g}",
             "preset": self.preset,
             **({} if self.steps is None else {"steps": self.steps}),
+            **REFERENCES.get(method, {}),
             **self.overrides,
         }
         return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
@@ -98,7 +103,7 @@ def choose_methods(text: str, bundle: Path) -> list[str]:
     """
     source = SourceCode(bundle)
     groups = {"all": [*methods(source)], "variants": [*variants(source)]}
-    known = [*groups["all"], *groups["variants"], FULLY_SUPERVISED]
+    known = [*groups["all"], *groups["variants"], *REFERENCES]
     chosen: list[str] = []
     for name in filter(None, (word.strip() for word in text.split(","))):
         if name not in known and name not in groups:

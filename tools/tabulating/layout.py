@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scripts.score_tables import STD
 
-from ..comparing.request import FULLY_SUPERVISED
+from ..comparing.request import FULLY_SUPERVISED, SUPERVISED_4
 from .notes import FLAGS, notes, told
 from .published import AVERAGE, Figure, PublishedRow
 from .results import Measured, Results
@@ -21,7 +21,13 @@ GROUPS = {
     "dca": "DCA",
     "ablation": "Variants",
 }
-TITLES = {"supervised": "labels alone", FULLY_SUPERVISED: "fully supervised"}
+TITLES = {
+    "supervised": "labels only",
+    SUPERVISED_4: "labels only, 4 images a step",
+    FULLY_SUPERVISED: "fully supervised",
+    "mean_teacher_cp": "control: one decoder",
+    "mean_teacher_cp_jitter": "control: one decoder, jitter",
+}
 METRICS = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
 OVERLAPS = ("dice", "jaccard")  # in percent, and the higher the better
 MARKED = 3

@@ -24,6 +24,7 @@ from .dca import DCA
 from .dhc import DHC
 from .ga import GA
 from .magicnet import MagicNet
+from .mean_teacher_cp import MeanTeacherCopyPaste
 from .simis import SimiS
 from .skcdf import SKCDF
 from .ss_net import SSNet
@@ -34,6 +35,7 @@ from .variants import VARIANTS, Variant
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
+    "mean_teacher_cp": MeanTeacherCopyPaste,
     "ua_mt": UAMT,
     "urpc": URPC,
     "cps": CPS,
@@ -100,11 +102,31 @@ def create_method(
         UserError: an unknown method or option, unreadable labels.
     """
     cls, variant = _resolve(name)
-    chosen = dict(cls.published) if preset == "published" else {}
+    chosen = published_options(cls, spatial_dims(predictor)) if preset == "published" else {}
     chosen |= dict(variant.options) | dict(options or {})
     method: Method = _call(cls, f"method {name}", chosen, predictor)
     method.prepare(label_files, {int(c): name for c, name in (labels or {}).items()})
     return method
+
+
+def learning_rate(method: str, preset: str, spatial_dims: int, otherwise: float) -> float:
+    """The learning rate of SGD: that of the method's released code under "published", if it has one; else `otherwise`.
+
+    Raises:
+        UserError: an unknown method.
+    """
+    cls, _ = _resolve(method)
+    return cls.published_lr.get(spatial_dims, otherwise) if preset == "published" else otherwise
+
+
+def published_options(cls: type[Method], spatial_dims: int) -> dict[str, Any]:
+    """The options of a method's paper that differ from its defaults, for slices (2) or volumes (3)."""
+    return {**cls.published, **(cls.published_3d if spatial_dims == 3 else {})}
+
+
+def spatial_dims(network: nn.Module) -> int:
+    """Whether a network's convolutions are of slices (2) or of volumes (3)."""
+    return max(p.dim() for p in network.parameters()) - 2
 
 
 def _resolve(name: str) -> tuple[type[Method], Variant]:

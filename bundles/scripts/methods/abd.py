@@ -42,7 +42,7 @@ class ABD(CopyPasteTwins):
         absent: str = "skip",
         pretraining: float = 0.25,
         box: float = 2 / 3,
-        cross_weight: float = 1.0,
+        cross_weight: float = 0.5,
         jitter: float = 0.8,
         cut_out: float = 0.5,
         grid: int = 4,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -31,6 +31,8 @@ class Adsh(CrossPseudo):
             is below the threshold, as the code behind the published 3D comparison does. That chooses no pseudo-labels:
             it takes the gradient of single logits away, and the softmax of the others is distorted.
     """
+
+    published: ClassVar[dict[str, Any]] = {"as_released": True}
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from ..losses import segmentation_loss, voxel_cross_entropy
@@ -31,6 +33,7 @@ class Basak(MeanTeacher):
     """
 
     network = SegmentationNet
+    published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
 
     def __init__(
         self,

@@ -20,13 +20,16 @@ class Method(nn.Module):
     the method's state dict resumes it exactly.
 
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
-    where they differ from the defaults, which are the ones this project recommends; `unlabelled` says whether the
-    method looks at unlabelled images at all.
+    where they differ from the defaults, which are the ones this project recommends, and `published_3d` those that are
+    of volumes only; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
+    `unlabelled` says whether the method looks at unlabelled images at all.
     """
 
     network: Callable[..., nn.Module]
     published: ClassVar[Mapping[str, Any]] = {}
+    published_3d: ClassVar[Mapping[str, Any]] = {}
     published_network: ClassVar[Mapping[str, Any]] = {}
+    published_lr: ClassVar[Mapping[int, float]] = {2: 0.01}
     unlabelled: ClassVar[bool] = True
 
     def __init__(self, predictor: nn.Module) -> None:

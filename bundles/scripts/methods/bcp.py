@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 
-from ..losses import segmentation_loss
 from ..networks import SegmentationNet
-from .copy_paste import component_labels, labelled_regions, mix, pairs, paste_labelled
+from .copy_paste import component_labels, labelled_loss, labelled_regions, mix, pairs
 from .mean_teacher import MeanTeacher
 
 
@@ -18,9 +19,11 @@ class BCP(MeanTeacher):
 
         L = L_seg(student(x), y; R) + weight * L_seg(student(x), pseudo-label; not R)
 
-    where the pseudo-label is the largest connected part of each class in the teacher's argmax of the unmixed image. At
-    first, for the share `pretraining` of the training, and where there are no unlabelled images, boxes of labelled
-    images are pasted into each other.
+    where the pseudo-label is the largest connected part of each class in the teacher's argmax of the unmixed image. The
+    paper sums over both directions, 2 L_seg(y) + L_seg(pseudo-label); here both are one batch with half of that loss.
+
+    At first, for the share `pretraining` of the training, and where there are no unlabelled images, boxes of labelled
+    images are pasted into each other, with L = L_seg(student(x), y; box) + L_seg(student(x), y; not box).
 
     Args:
         predictor: the student.
@@ -31,6 +34,7 @@ class BCP(MeanTeacher):
     """
 
     network = SegmentationNet
+    published_3d: ClassVar[dict[str, Any]] = {"pretraining": 2_000 / 17_000}
 
     def __init__(
         self,
@@ -52,8 +56,7 @@ class BCP(MeanTeacher):
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         if image_u is None or progress < self.pretraining:
-            mixed, target = paste_labelled(image, label, self.box)
-            return {"loss": segmentation_loss(self.predictor(mixed), target, absent=self.absent)}
+            return {"loss": labelled_loss(self.predictor, image, label, self.box, self.absent)}
         pseudo = self._label(image_u)
         labelled, unlabelled = pairs(len(image), len(image_u), image.device)
         region = labelled_regions(image_u[unlabelled], self.box)

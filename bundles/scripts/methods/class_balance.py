@@ -7,6 +7,7 @@ a batch can be averaged with each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -61,7 +62,8 @@ class ClassShares(nn.Module):
 class ShareWeighted(CrossPseudo):
     """Cross pseudo supervision whose class weights follow from the classes' shares, at first those of the labelled set.
 
-    A method overrides `class_weights`, and `observe` if the shares are to follow the pseudo-labels.
+    `shares` are those of either network. A method overrides `class_weights`, and `observe` if the shares are to follow
+    the pseudo-labels.
 
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
@@ -78,11 +80,14 @@ class ShareWeighted(CrossPseudo):
         decay: float = 0.99,
     ) -> None:
         super().__init__(predictor, unsup_weight, ramp, ramp_length, absent)
-        self.shares = ClassShares(predictor.num_classes, decay)
+        shares = nn.ModuleList(ClassShares(predictor.num_classes, decay) for _ in range(2))
+        self.shares = cast(Sequence[ClassShares], shares)  # for the type checker: what is in the list
 
     def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
         """See `Method.prepare`: count the classes of the labelled set."""
-        self.shares.start(labelled_shares(label_files, self.shares.num_classes))
+        shares = labelled_shares(label_files, self.predictor.num_classes)
+        for bank in self.shares:
+            bank.start(shares)
 
 
 def inverse_cube_root(shares: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,8 @@ class CLD(ShareWeighted):
 
     The class weights (N_max / N_c)^(1/3) of the labelled set scale Dice, CE and cross term. A voxel enters a network's
     cross term at the rate of the class that this network sees there, ((1 - confidence) / max)^power, where the
-    confidence is the mean probability of the true class over labelled voxels. The term remains a mean over all voxels.
+    confidence is the mean probability of the true class over labelled voxels. The term is a plain mean over all
+    voxels, which nothing divides by the weights.
 
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
@@ -52,7 +53,7 @@ class CLD(ShareWeighted):
 
     def class_weights(self, side: int) -> torch.Tensor:
         """See `CrossPseudo.class_weights`; the same for both networks."""
-        return inverse_cube_root(self.shares.shares)
+        return inverse_cube_root(self.shares[side].shares)
 
     def cross_loss(
         self, side: int, logits: torch.Tensor, pseudo: torch.Tensor, weight: torch.Tensor | None

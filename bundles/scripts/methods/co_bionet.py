@@ -43,7 +43,7 @@ class CoBioNet(SemiSupervised):
         predictor: TwinNet,
         unsup_weight: float = 1.0,
         ramp: str = "sigmoid",
-        ramp_length: float = 1.0,
+        ramp_length: float = 0.4,
         absent: str = "skip",
         adversarial_weight: float = 0.01,
         threshold: float = 0.4,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from ..losses import segmentation_loss, soft_dice
 from .mixing import paste, random_boxes
@@ -58,10 +59,13 @@ def labelled_regions(image: torch.Tensor, box: float) -> torch.Tensor:
     return region
 
 
-def paste_labelled(image: torch.Tensor, label: torch.Tensor, box: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labelled images with a box of the next one pasted in, and their labels."""
+def labelled_loss(
+    network: nn.Module, image: torch.Tensor, label: torch.Tensor, box: float, absent: str
+) -> torch.Tensor:
+    """L_seg in a box of the next labelled image and L_seg around it, added up, a scalar; arguments as in `BCP`."""
     boxes = random_boxes(len(image), list(image.shape[2:]), image.device, box, box)
-    return paste(image, image.roll(-1, 0), boxes), paste(label, label.roll(-1, 0), boxes)
+    mixture = mix(image.roll(-1, 0), label.roll(-1, 0), image, label, boxes)
+    return torch.stack([*mixture.losses(network(mixture.image), absent).values()]).sum()
 
 
 def component_labels(logits: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..losses import segmentation_loss
 from ..networks import TwinNet, moving_average
 from .base import SemiSupervised
-from .copy_paste import Mixture, component_labels, cross_dice, labelled_regions, mix, pairs, paste_labelled
-from .strong_views import blank_boxes, change_intensities
+from .copy_paste import Mixture, component_labels, cross_dice, labelled_loss, labelled_regions, mix, pairs
+from .strong_views import change_intensities, cut_out_boxes
 
 
 class CopyPasteTwins(SemiSupervised):
@@ -21,9 +20,12 @@ class CopyPasteTwins(SemiSupervised):
              + cross_weight * sum over i D(s_i(x_i), argmax of the other student on its own view)
 
     with the mixtures, regions R and pseudo-labels of `BCP`, and Dice D. x_1 is the mixture, x_2 a strong view of it:
-    its images have their brightness and contrast changed before they are mixed, and a box of some is blanked, which
-    then counts as background. The teacher follows the first student. As long as there are labels alone to learn from,
-    at first (`pretraining`) or always, only the first student learns, and the second is a copy of it.
+    its images have their brightness and contrast changed before they are mixed, and a box of some is filled with noise
+    and counts as background. The papers sum over both directions of the mixing, 2 L_seg(y) + L_seg(pseudo-label) + D;
+    here both are one batch with half of that loss, so that D has half of its weight, too.
+
+    The teacher follows the first student. As long as there are labels only to learn from, at first (`pretraining`) or
+    always, only the first student learns, as in `BCP`, and the second is a copy of it.
 
     A method of this kind defines `learn_together`.
 
@@ -35,7 +37,7 @@ class CopyPasteTwins(SemiSupervised):
         pretraining, box: see `BCP`.
         cross_weight: of what the students learn from each other.
         jitter: brightness and contrast of a strong view change by factors of up to 1 +- this.
-        cut_out: rate of blanked boxes.
+        cut_out: rate of boxes of noise.
     """
 
     network = TwinNet
@@ -51,7 +53,7 @@ class CopyPasteTwins(SemiSupervised):
         absent: str = "skip",
         pretraining: float = 0.25,
         box: float = 2 / 3,
-        cross_weight: float = 1.0,
+        cross_weight: float = 0.5,
         jitter: float = 0.8,
         cut_out: float = 0.5,
     ) -> None:
@@ -69,8 +71,7 @@ class CopyPasteTwins(SemiSupervised):
         """See `Method.forward`."""
         self.alike = image_u is None or progress < self.pretraining
         if image_u is None or self.alike:
-            mixed, target = paste_labelled(image, label, self.box)
-            return {"loss": segmentation_loss(self.predictor.first(mixed), target, absent=self.absent)}
+            return {"loss": labelled_loss(self.predictor.first, image, label, self.box, self.absent)}
         return self.learn_together(image, label, image_u, progress)
 
     def learn_together(
@@ -97,7 +98,7 @@ class CopyPasteTwins(SemiSupervised):
 
     def strong(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Strong views of [B, C_in, *spatial] and their labels [B, *spatial]."""
-        return blank_boxes(change_intensities(image, self.jitter), label, self.cut_out)
+        return cut_out_boxes(change_intensities(image, self.jitter), label, self.cut_out)
 
     def logits_of(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The logits [B, C, *spatial] of the first and the second student, each of images of its own."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 
 from ..networks import TwinNet
@@ -14,13 +16,15 @@ class CReST(ShareWeighted):
 
     The paper trains generation after generation, and each takes pseudo-labels of the l-th most frequent class over at
     the rate (N_{C+1-l} / N_1)^power. Here the training is one, and the rate is the class's weight in the Dice, the CE
-    and the cross term of both networks; the shares follow both networks' pseudo-labels of the unlabelled images.
+    and the cross term of a network, whose shares follow its own pseudo-labels of the unlabelled images.
 
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
         decay: of the moving average of the shares.
         power: of the frequencies; 0 weighs all classes alike.
     """
+
+    published_network: ClassVar[dict[str, Any]] = {"initialisation": "kaiming_xavier"}
 
     def __init__(
         self,
@@ -37,8 +41,9 @@ class CReST(ShareWeighted):
 
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
         """See `CrossPseudo.observe`."""
-        self.shares.update(torch.cat([labels[len(label) :] for labels in pseudo]))
+        for shares, labels in zip(self.shares, pseudo, strict=True):
+            shares.update(labels[len(label) :])
 
     def class_weights(self, side: int) -> torch.Tensor:
-        """See `CrossPseudo.class_weights`; the same for both networks."""
-        return reversed_frequency(self.shares.shares, self.power)
+        """See `CrossPseudo.class_weights`."""
+        return reversed_frequency(self.shares[side].shares, self.power)

@@ -18,7 +18,8 @@ class CrossPseudo(SemiSupervised):
     L = sum over both networks L_seg(own logits, y) + weight * ramp(t) * CE(own logits, the other's argmax) / 2
 
     where the second term is over labelled and unlabelled images. It is half of the sum that the papers of this family
-    write (Dice + CE + weight * CE), so that one learning rate suits all methods.
+    write (Dice + CE + weight * CE), so that one learning rate suits all methods. With class weights both
+    cross-entropies are weighted means: divided by the sum of the voxels' weights (see `losses.cross_entropy`).
 
     A method of the family overrides `observe`, `class_weights` or `cross_loss`.
 
@@ -29,6 +30,7 @@ class CrossPseudo(SemiSupervised):
     """
 
     network = TwinNet
+    published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
 
     def __init__(
         self,
@@ -81,6 +83,28 @@ class CrossPseudo(SemiSupervised):
 
 
 class CPS(CrossPseudo):
-    """Cross pseudo supervision ("Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision", CVPR 2021)."""
+    """Cross pseudo supervision ("Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision", CVPR 2021).
+
+    In 2D, as in the code that the tables of cardiac MR compare with,
+
+        L = sum over both networks L_seg(own logits, y) + weight * ramp(t) * CE(own logits(x_u), the other's argmax)
+
+    on the unlabelled images only, with L_seg = (Dice + CE) / 2 beside a whole CE. In 3D the loss is `CrossPseudo`'s.
+
+    Args:
+        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+    """
 
     published_network: ClassVar[dict[str, Any]] = {"initialisation": "kaiming_xavier"}
+
+    def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
+        """See `CrossPseudo.observe`."""
+        self.labelled = len(label)
+
+    def cross_loss(
+        self, side: int, logits: torch.Tensor, pseudo: torch.Tensor, weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        """See `CrossPseudo.cross_loss`."""
+        if self.predictor.first.spatial_dims == 3 or self.labelled == len(logits):
+            return super().cross_loss(side, logits, pseudo, weight)
+        return 2.0 * cross_entropy(logits[self.labelled :], pseudo[self.labelled :], weight)

@@ -16,7 +16,7 @@ from ..losses import segmentation_loss
 from ..networks import DCANet, moving_average
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
-from .mixing import paste, random_boxes, swap_at_random
+from .mixing import paste, paste_either_way, random_boxes
 from .pseudo_labels import hard_labels
 from .strong_views import change_intensities
 
@@ -56,6 +56,7 @@ class DCA(SemiSupervised):
     """
 
     network = DCANet
+    published_lr: ClassVar[dict[int, float]] = {}  # the bundles' published preset has its paper's
     published: ClassVar[dict[str, Any]] = {
         "supervise_aggregation": False,
         "unsup_weight": 10.0,
@@ -199,12 +200,10 @@ class DCA(SemiSupervised):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.mix == "none":
             return image_u, target
+        if self.mix == "copy_paste":
+            return paste_either_way(image_u, target, image, label)
         boxes = random_boxes(len(image_u), list(image_u.shape[2:]), image_u.device)
-        if self.mix == "cutmix":
-            return paste(image_u, image_u.roll(-1, 0), boxes), paste(target, target.roll(-1, 0), boxes)
-        boxes = swap_at_random(boxes)
-        partner = torch.arange(len(image_u), device=image_u.device) % len(image)
-        return paste(image_u, image[partner], boxes), paste(target, label[partner], boxes)
+        return paste(image_u, image_u.roll(-1, 0), boxes), paste(target, target.roll(-1, 0), boxes)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -41,8 +41,8 @@ class DHC(ShareWeighted):
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
         """See `CrossPseudo.observe`."""
         self.difficulty.update(logits[0][: len(label)], label)
-        self.shares.update(pseudo[1][len(label) :])
+        self.shares[1].update(pseudo[1][len(label) :])
 
     def class_weights(self, side: int) -> torch.Tensor:
         """See `CrossPseudo.class_weights`."""
-        return self.difficulty.weights() if side == 0 else log_ratio(self.shares.shares)
+        return self.difficulty.weights() if side == 0 else log_ratio(self.shares[1].shares)

@@ -20,7 +20,8 @@ class GA(MagicNet):
     `equilibrium_cross_entropy` of the hardest voxels.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, grid, location_weight, decay: see `MagicNet`.
+        predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, grid, location_weight, decay, noise: see
+            `MagicNet`.
         hardest: share of the labelled voxels that GACE keeps.
         balance: of GACE, between equal classes (0) and equal voxels (1).
     """
@@ -36,11 +37,12 @@ class GA(MagicNet):
         grid: int = 2,
         location_weight: float = 0.1,
         decay: float = 0.95,
+        noise: float = 0.1,
         hardest: float = 0.1,
         balance: float = 0.5,
     ) -> None:
         super().__init__(
-            predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, grid, location_weight, decay
+            predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, grid, location_weight, decay, noise
         )
         self.hardest, self.balance = hardest, balance
 

@@ -19,6 +19,7 @@ from .class_balance import ClassShares
 from .cubes import exchange, from_cubes, random_orders, to_cubes
 from .mean_teacher import MeanTeacher
 from .pseudo_labels import hard_labels
+from .strong_views import add_noise
 
 
 class MagicNet(MeanTeacher):
@@ -30,7 +31,7 @@ class MagicNet(MeanTeacher):
     before the output convolution; and within, where every cube passes the network alone. With Dice D,
 
         L = [CE(whole_l, y) + D(whole_l, y) + D(mixed_l, y) + D(within_l, y)] / 4 + location_weight * CE(position)
-            + weight * ramp(t) * D(mixed_u, argmax((1 - o) teacher(x_u) + o within_u))
+            + weight * ramp(t) * D(mixed_u, argmax((1 - o) teacher(x_u + noise) + o within_u))
 
     The position of every cube is told from its deepest features by a head of its own. In the pseudo-label o is the
     frequency of the teacher's class among the recent pseudo-labels, divided by that of the most frequent class: where
@@ -43,6 +44,7 @@ class MagicNet(MeanTeacher):
         grid: cubes per axis.
         location_weight: of telling the positions.
         decay: of the moving average of the frequencies.
+        noise: standard deviation of what is added to the teacher's images; it is clipped at twice that.
 
     Raises:
         UserError: a grid of one cube.
@@ -63,11 +65,12 @@ class MagicNet(MeanTeacher):
         grid: int = 2,
         location_weight: float = 0.1,
         decay: float = 0.95,
+        noise: float = 0.1,
     ) -> None:
         super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
         expect_at_least("method magicnet, grid", grid, 2)
         self.predictor: SegmentationNet = predictor
-        self.absent, self.grid, self.location_weight = absent, grid, location_weight
+        self.absent, self.grid, self.location_weight, self.noise = absent, grid, location_weight, noise
         self.positions = grid**predictor.spatial_dims
         deepest = level_widths(predictor.decoder.out.in_channels)[-1]
         self.location = LocationHead(predictor.spatial_dims, deepest, self.positions)
@@ -137,7 +140,7 @@ class MagicNet(MeanTeacher):
     @torch.no_grad()
     def _label(self, image_u: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
         """Pseudo-labels [B, *spatial] of [B, C_in, *spatial], out of the teacher's logits and those `within` cubes."""
-        teacher = self.teacher(image_u).float()
+        teacher = self.teacher(add_noise(image_u, self.noise)).float()
         frequency = self.recent.shares / self.recent.shares.max().clamp_min(torch.finfo(torch.float32).tiny)
         pseudo = hard_labels(teacher.lerp(within.float(), frequency[hard_labels(teacher)].unsqueeze(1)))
         self.recent.update(pseudo)

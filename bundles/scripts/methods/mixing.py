@@ -36,6 +36,19 @@ def swap_at_random(mask: torch.Tensor) -> torch.Tensor:
     return mask ^ swap.view(-1, *[1] * (mask.dim() - 1))
 
 
+def paste_either_way(
+    image_u: torch.Tensor, pseudo: torch.Tensor, image: torch.Tensor, label: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unlabelled images [B_u, C_in, *spatial] and their pseudo-labels with a box out of a labelled image and its label.
+
+    By turns of chance the labelled image is pasted around the box instead. Labelled images serve more than once where
+    they are fewer.
+    """
+    boxes = swap_at_random(random_boxes(len(image_u), list(image_u.shape[2:]), image_u.device))
+    partner = torch.arange(len(image_u), device=image_u.device) % len(image)
+    return paste(image_u, image[partner], boxes), paste(pseudo, label[partner], boxes)
+
+
 def paste(values: torch.Tensor, source: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`source` where the mask [B, *spatial] is true, `values` elsewhere; both [B, *spatial] or [B, C, *spatial]."""
     where = mask.unsqueeze(1) if values.dim() > mask.dim() else mask

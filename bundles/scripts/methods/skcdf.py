@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -13,7 +14,6 @@ from ..networks import AttentionNet, Decoder
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
 from .class_balance import keep_at_random, labelled_shares, rarest_rates
-from .copy_paste import pairs
 from .pseudo_labels import hard_labels
 
 
@@ -22,15 +22,15 @@ class SKCDF(SemiSupervised):
     Decoupling Framework for Semi-supervised Class-imbalanced Medical Image Segmentation", CVPR 2025).
 
     Two decoders share an encoder: l learns from labels, u from what l says of unlabelled images. Each has a main and a
-    balanced head, whose logits are m and b. At the deepest map the labelled images attend to unlabelled ones, and in l
-    the unlabelled ones to labelled ones; in u, as in the prediction, every image attends to itself.
+    balanced head, whose logits are m and b. At the deepest map the labelled images attend to all unlabelled ones, and
+    in l the unlabelled ones to all labelled ones; in u, as in the prediction, every image attends to itself.
 
-        L = L_seg(m_l(x_l), y) + L_seg(b_l(x_l), y; keep q_c)
-            + weight * ramp(t) * [L_seg(m_u(x_u), argmax m_l(x_u))
-                                  + L_seg(b_u(x_u), argmax b_l(x_u); keep 1 - t (1 - q_c))]
+        L = L_seg(m_l(x_l), y) + L_seg(k b_l(x_l), k y)
+            + weight * ramp(t) * [L_seg(m_u(x_u), argmax m_l(x_u)) + L_seg(k b_u(x_u), k argmax b_l(x_u))]
 
-    A balanced head sees a voxel of class c at the rate q_c = n_min / n_c of the labelled set, or in u at one that comes
-    down to it. After every step each main head moves towards the balanced one, and then u with its heads towards l.
+    The mask k is 1 for a voxel of class c at the rate q_c = n_min / n_c of the labelled set, or in u at the rate
+    1 - t (1 - q_c) that comes down to it. Elsewhere k is 0: the voxel gives no gradient, but counts in the means. After
+    every step each main head moves towards the balanced one, and then u with its heads towards l.
 
     u predicts, and is the network's own decoder; l and the balanced heads are needed in training alone. They start as
     copies of it, since an average of weights that begin apart means nothing.
@@ -43,6 +43,7 @@ class SKCDF(SemiSupervised):
     """
 
     network = AttentionNet
+    published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.3}
 
     def __init__(
         self,
@@ -96,10 +97,9 @@ class SKCDF(SemiSupervised):
         The unlabelled ones are constants, in both stages of the attention.
         """
         x, u = maps[-1], maps_u[-1]
-        pair, pair_u = pairs(len(x), len(u), x.device)
         for stage in self.predictor.attention:
             # Not under no_grad: autocast would keep the weights that it cast there, cut off from their gradients.
-            x, u = stage(x, u[pair_u[: len(x)]]), stage(u, x[pair[: len(u)]]).detach()
+            x, u = stage(x, u), stage(u, x).detach()
         return [torch.cat(both) for both in zip([*maps[:-1], x], [*maps_u[:-1], u], strict=True)]
 
     def _loss(self, logits: list[torch.Tensor], targets: list[torch.Tensor], rates: torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,7 @@ class SKCDF(SemiSupervised):
         main, balanced = logits
         kept = keep_at_random(rates, targets[1])
         return segmentation_loss(main, targets[0], absent=self.absent) + segmentation_loss(
-            balanced, targets[1], absent=self.absent, mask=kept
+            balanced * kept.unsqueeze(1), targets[1] * kept, absent=self.absent
         )
 
     @torch.no_grad()

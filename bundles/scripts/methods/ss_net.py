@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 import torch
 from torch.nn import functional
 
@@ -13,7 +16,12 @@ from .base import SemiSupervised
 from .class_separation import ClassSeparation
 from .pseudo_labels import hard_labels
 
-MAGNITUDE = {2: 6.0, 3: 10.0}  # of the disturbance, by spatial dimensions
+# By spatial dimensions: how many voxels the paper's images have, and the norm of the disturbance in them;
+# the weight of the part without labels, and the share of the training over which it rises.
+SIZE = {2: 256 * 256, 3: 112 * 112 * 80}
+MAGNITUDE = {2: 6.0, 3: 10.0}
+WEIGHT = {2: 0.1, 3: 1.0}
+RAMP_LENGTH = {2: 1.0, 3: 0.4}
 
 
 class SSNet(SemiSupervised):
@@ -28,10 +36,12 @@ class SSNet(SemiSupervised):
 
     Args:
         predictor: the network.
-        unsup_weight, ramp, ramp_length: see `SemiSupervised`.
+        unsup_weight, ramp, ramp_length: see `SemiSupervised`; None takes 0.1 and 1 for slices, 1 and 0.4 for volumes.
         absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
-        magnitude: L2 norm of r, per image; None takes 6 for slices and 10 for volumes.
-        probe: L2 norm of the random disturbance that the step starts from.
+        magnitude: L2 norm of r for an image of the paper's size, 256x256 or 112x112x80; for others it grows with the
+            square root of the number of voxels, so that a voxel changes as much. None takes 6 for slices and 10 for
+            volumes.
+        probe: L2 norm of the random disturbance that the step starts from, likewise.
         contrast_weight: of S, within the part without labels.
         memory: features kept per class.
         voxels: at most so many of each class are drawn per step, of the labelled and of the unlabelled images.
@@ -41,13 +51,14 @@ class SSNet(SemiSupervised):
     """
 
     network = SegmentationNet
+    published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
 
     def __init__(
         self,
         predictor: SegmentationNet,
-        unsup_weight: float = 0.1,
+        unsup_weight: float | None = None,
         ramp: str = "sigmoid",
-        ramp_length: float = 1.0,
+        ramp_length: float | None = None,
         absent: str = "skip",
         magnitude: float | None = None,
         probe: float = 10.0,
@@ -55,12 +66,14 @@ class SSNet(SemiSupervised):
         memory: int = 32,
         voxels: int = 1024,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        dims = predictor.spatial_dims
+        weight = WEIGHT[dims] if unsup_weight is None else unsup_weight
+        super().__init__(predictor, weight, ramp, RAMP_LENGTH[dims] if ramp_length is None else ramp_length)
         expect_at_least("method ss_net, memory", memory, 1)
         expect_at_least("method ss_net, voxels", voxels, 1)
         self.predictor: SegmentationNet = predictor
         self.absent, self.contrast_weight = absent, contrast_weight
-        self.probe, self.magnitude = probe, MAGNITUDE[predictor.spatial_dims] if magnitude is None else magnitude
+        self.probe, self.magnitude = probe, MAGNITUDE[dims] if magnitude is None else magnitude
         channels = predictor.decoder.out.in_channels
         self.separation = ClassSeparation(channels, predictor.num_classes, memory, voxels)
 
@@ -86,11 +99,12 @@ class SSNet(SemiSupervised):
 
     def _smoothness(self, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """How far the adversarial disturbance moves the prediction from the images' logits [B, C, *spatial]."""
+        scale = math.sqrt(images[0, 0].numel() / SIZE[images.dim() - 2])
         with frozen_statistics(self.predictor):
-            start = self.probe * unit(torch.rand(images.shape) - 0.5).to(images)
+            start = scale * self.probe * unit(torch.rand(images.shape) - 0.5).to(images)
             start.requires_grad_()
             (steepest,) = torch.autograd.grad(dice_distance(self.predictor(images + start), logits), start)
-            return dice_distance(self.predictor(images + self.magnitude * unit(steepest)), logits)
+            return dice_distance(self.predictor(images + scale * self.magnitude * unit(steepest)), logits)
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:

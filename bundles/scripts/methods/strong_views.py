@@ -1,4 +1,4 @@
-"""Strongly disturbed views of images, with voxels at the same places."""
+"""Disturbed views of images, with voxels at the same places."""
 
 from __future__ import annotations
 
@@ -20,8 +20,20 @@ def change_intensities(image: torch.Tensor, strength: float) -> torch.Tensor:
     return mean + (image - mean) * contrast
 
 
-def blank_boxes(image: torch.Tensor, label: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, C_in, *spatial] and [B, *spatial] with a random box of 0 and background, in each image with this `rate`."""
+def cut_out_boxes(image: torch.Tensor, label: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, C_in, *spatial] and [B, *spatial] with a random box of noise and background, in each image with this `rate`.
+
+    The noise is uniform between the smallest and the largest value of the image.
+    """
     hit = (torch.rand(len(image)) < rate).view(-1, *[1] * (label.dim() - 1))
     box = (random_boxes(len(image), list(label.shape[1:])) & hit).to(image.device)
-    return image.masked_fill(box.unsqueeze(1), 0.0), label.masked_fill(box, 0)
+    axes = list(range(1, image.dim()))
+    lowest, highest = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
+    noise = lowest + (highest - lowest) * torch.rand(image.shape).to(image)
+    return torch.where(box.unsqueeze(1), noise, image), label.masked_fill(box, 0)
+
+
+def add_noise(image: torch.Tensor, deviation: float) -> torch.Tensor:
+    """[B, C_in, *spatial] plus Gaussian noise of this standard deviation, clipped at twice that."""
+    noise = (torch.randn(image.shape) * deviation).clamp(-2.0 * deviation, 2.0 * deviation)
+    return image + noise.to(image)

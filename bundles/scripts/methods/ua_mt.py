@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,6 +12,7 @@ from ..losses import segmentation_loss
 from ..networks import SegmentationNet
 from .base import RAMPS
 from .mean_teacher import MeanTeacher
+from .strong_views import add_noise
 
 # The share of the largest entropy up to which a voxel counts, at the start and at the end of the training.
 FIRST_SHARE, LAST_SHARE = 0.75, 1.0
@@ -40,6 +42,8 @@ class UAMT(MeanTeacher):
     """
 
     network = SegmentationNet
+    published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
+    published: ClassVar[dict[str, Any]] = {"as_released": True}
 
     def __init__(
         self,
@@ -84,6 +88,5 @@ class UAMT(MeanTeacher):
         return self._noisy(image_u), entropy < share * math.log(self.classes)
 
     def _noisy(self, image_u: torch.Tensor) -> torch.Tensor:
-        noise = (torch.randn(image_u.shape) * self.noise).clamp(-2 * self.noise, 2 * self.noise)
-        probabilities: torch.Tensor = self.teacher(image_u + noise.to(image_u)).float().softmax(1)
+        probabilities: torch.Tensor = self.teacher(add_noise(image_u, self.noise)).float().softmax(1)
         return probabilities

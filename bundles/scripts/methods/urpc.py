@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 
@@ -29,6 +30,7 @@ class URPC(SemiSupervised):
     """
 
     network = DeepSupervisionNet
+    published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
 
     def __init__(
         self,

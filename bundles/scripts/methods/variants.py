@@ -40,6 +40,8 @@ VARIANTS: dict[str, Variant] = {
         },
         {"stitching": "log_odds", "prediction": "mean"},
     ),
+    # The control with dca_plus's change of intensities.
+    "mean_teacher_cp_jitter": Variant("mean_teacher_cp", {"jitter": 0.4}),
     # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM, which is DCA.
     "dca_no_split": Variant("dca", {"label_split": False}, {"stitching": "mean", "dfam": "none"}),
     "dca_no_dfam": Variant("dca", network_options={"dfam": "none"}),

@@ -34,10 +34,12 @@ def from_windows(windows: torch.Tensor, window: list[int], shape: list[int]) -> 
 
 
 class ChannelAttention(nn.Module):
-    """Every channel of one image looks for channels alike of another, or of itself, and adds what they show (SKCDF).
+    """Every channel of an image looks for channels alike of others, or of its own, and adds what they show (SKCDF).
 
-    x + P softmax(Q K^T / sqrt(n)) V in every head, where Q is made of x, K and V of the context, each normalised over
-    its channels. The rows of Q, K and V are a head's channels, their columns the n voxels of a window.
+    x + P softmax(N(Q K^T)) V in every head, where Q is made of x, K and V of the context, each normalised over its
+    channels. The rows of Q are a head's channels of the image, those of K and V the channels of all images of the
+    context; the columns are the voxels of a window. N, instance normalisation, brings the scores of a head and a window
+    to mean 0 and variance 1.
 
     Args:
         channels: of the feature maps, a multiple of `heads`.
@@ -53,21 +55,28 @@ class ChannelAttention(nn.Module):
         self.key_value = nn.Linear(channels, 2 * channels)
         self.project = nn.Linear(channels, channels)
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Two feature maps [B, C, *spatial] of one shape to the first one, complemented."""
-        padded, context = pad_to_multiple(x, self.multiple), pad_to_multiple(context, self.multiple)
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """Feature maps [B, C, *spatial], complemented by context [B_c, C, *spatial], or each by itself without one."""
+        padded = pad_to_multiple(x, self.multiple)
         shape = list(padded.shape)
         window = [self.multiple] * (len(shape) - 2) if self.multiple > 1 else shape[2:]
-        own, other = self.norm(to_windows(padded, window)), self.norm(to_windows(context, window))
+        own = self.norm(to_windows(padded, window))
+        other = own
+        if context is not None:
+            other = self.norm(to_windows(pad_to_multiple(context, self.multiple), window))
         key, value = self.key_value(other).chunk(2, -1)
         query, key, value = self._channels(self.query(own)), self._channels(key), self._channels(value)
-        found = functional.scaled_dot_product_attention(query, key, value)
-        tokens = found.flatten(1, 2).transpose(1, 2).reshape(own.shape)
+        if context is not None:  # the channels of all its images, side by side, for every image of x
+            key, value = key.movedim(0, 2).flatten(2, 3), value.movedim(0, 2).flatten(2, 3)
+        scores = query @ key.transpose(-1, -2)
+        scores = functional.layer_norm(scores, scores.shape[-2:])
+        found = scores.softmax(-1) @ value
+        tokens = found.flatten(2, 3).transpose(-1, -2)
         return x + crop_to(from_windows(self.project(tokens), window, shape), list(x.shape))
 
     def _channels(self, windows: torch.Tensor) -> torch.Tensor:
-        """[B, windows, voxels, C] to [B * windows, heads, C / heads, voxels]."""
-        return windows.flatten(0, 1).transpose(1, 2).unflatten(1, [self.heads, -1])
+        """[B, windows, voxels, C] to [B, windows, heads, C / heads, voxels]."""
+        return windows.transpose(-1, -2).unflatten(2, [self.heads, -1])
 
 
 class AttentionNet(SegmentationNet):
@@ -97,7 +106,7 @@ class AttentionNet(SegmentationNet):
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """The deepest map [B, 16 n, *spatial] after every image has attended to itself."""
         for stage in self.attention:
-            x = stage(x, x)
+            x = stage(x)
         return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,64 @@
+"""One decoder with all that DCA has besides its experts: the control that tells what the experts add."""
+
+from __future__ import annotations
+
+import torch
+
+from ..losses import segmentation_loss
+from ..networks import SegmentationNet
+from .mean_teacher import MeanTeacher
+from .mixing import paste_either_way
+from .pseudo_labels import hard_labels
+from .strong_views import change_intensities
+
+
+class MeanTeacherCopyPaste(MeanTeacher):
+    """A mean teacher and copy-paste around the plain network, as DCA has them, in one joint batch.
+
+    L = L_seg(student(x_l), y) + weight * ramp(t) * L_seg(student(x'), y')
+
+    x' is an unlabelled image with a box out of a labelled one, or that image around the box, by turns of chance; y' is
+    mixed alike from the label and the argmax of the teacher on the whole unlabelled image. This is no published method:
+    what DCA is ahead of it by is due to the experts and their aggregation.
+
+    Args:
+        predictor: the student.
+        unsup_weight, ramp, ramp_length, teacher_decay: see `MeanTeacher`; the values are DCA's.
+        jitter: strength of `change_intensities` on all that the student is shown, but not its teacher; 0: none.
+        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+    """
+
+    network = SegmentationNet
+
+    def __init__(
+        self,
+        predictor: SegmentationNet,
+        unsup_weight: float = 1.0,
+        ramp: str = "sigmoid",
+        ramp_length: float = 0.4,
+        teacher_decay: float = 0.99,
+        jitter: float = 0.0,
+        absent: str = "skip",
+    ) -> None:
+        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
+        self.jitter, self.absent = jitter, absent
+
+    def forward(
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+    ) -> dict[str, torch.Tensor]:
+        """See `Method.forward`."""
+        images, target = image, label[:0]
+        if image_u is not None:
+            with torch.no_grad():
+                pseudo = hard_labels(self.teacher(image_u))
+            mixed, target = paste_either_way(image_u, pseudo, image, label)
+            images = torch.cat([image, mixed])
+        if self.jitter > 0:
+            images = change_intensities(images, self.jitter)
+        logits = self.predictor(images)
+        loss = segmentation_loss(logits[: len(image)], label, absent=self.absent)
+        losses = {"loss_supervised": loss}
+        if image_u is not None:
+            losses["loss_mixed"] = segmentation_loss(logits[len(image) :], target, absent=self.absent)
+            loss = loss + self.ramped_weight(progress) * losses["loss_mixed"]
+        return {"loss": loss, **losses}
