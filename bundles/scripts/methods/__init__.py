@@ -105,6 +105,7 @@ def create_method(
     chosen = published_options(cls, spatial_dims(predictor)) if preset == "published" else {}
     chosen |= dict(variant.options) | dict(options or {})
     method: Method = _call(cls, f"method {name}", chosen, predictor)
+    method.to(next(predictor.parameters()).device)  # what it has beside its predictor, as well
     method.prepare(label_files, {int(c): name for c, name in (labels or {}).items()})
     return method
 
