@@ -37,7 +37,7 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: expected a {kind}, found no such file; check the path or run `prepare`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON or no text, numbers of thousands of digits, endless nesting
         raise UserError(f"{path}: expected a {kind} in JSON, found text that does not parse ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a {kind} (a JSON object), found a {type(content).__name__}")
