@@ -133,6 +133,21 @@ def test_a_percentage_that_gives_no_patient_is_told_in_one_line(
     assert_one_line(result, "split.json", "found 0.1 % of 4 patients")
 
 
+@pytest.mark.parametrize("command", [TRAIN, [*EVALUATE, "--evaluate_on", "test"]], ids=["training", "evaluation"])
+def test_a_split_with_patients_of_two_roles_is_told_in_one_line(
+    runner: BundleRunner, heart_phantom: Path, unbroken: Path, tmp_path: Path, command: list[str]
+) -> None:
+    data, folder = (tmp_path / name for name in ("data", "run"))
+    shutil.copytree(heart_phantom, data)
+    shutil.copytree(unbroken, folder)
+    before = state(folder)
+    edit_json(data / "split.json", lambda split: split["test"].append(split["train"][0]))
+    result = runner.run([*command, *options(data, folder)], ACDC)
+    assert_one_line(result, f"{data / 'split.json'}: expected each patient", "found heart001 in both train and test")
+    assert state(folder) == before
+    assert not (folder / "test").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "file"), [([*TRAIN, "--resume", "true"], "resume.pt"), (EVALUATE, "models/model.pt")]
 )

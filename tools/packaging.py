@@ -13,12 +13,11 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 
 from scripts.checkpoints import load_predictor, load_tensors
-from scripts.datalists import read_json
-from scripts.errors import UserError
+from scripts.errors import UserError, expect_one_of
 from scripts.files import sha256, write_json
 
 from .torchscript import read_script
-from .trained import trained_settings
+from .trained import read_description, trained_settings
 
 
 def add_model(source: Path, staged: Path) -> str:
@@ -38,16 +37,16 @@ def add_model(source: Path, staged: Path) -> str:
     target = staged / "models"
     target.mkdir()
     (target / "model.pt").write_bytes(weights.read_bytes())
-    about = read_json(description, "description of a model") if description.is_file() else {}
+    about = read_description(description, "method", "preset", "sha256") if description.is_file() else {}
     if about:
-        if about.get("sha256") != sha256(weights):
+        if about["sha256"] != sha256(weights):
             raise UserError(
                 f"{description}: expected the description of {weights.name}, found that of another file (its sha256 "
                 "differs); keep the two files of one training together"
             )
         write_json(target / "model.json", _without_folders(about))
         for name in ("train", "inference"):
-            _set_defaults(staged / "configs" / f"{name}.json", trained_settings(about))
+            _set_defaults(staged / "configs" / f"{name}.json", trained_settings(about), description)
     network = _read_config(staged / "configs" / "inference.json").get_parsed_content("network_def")
     load_predictor(network, weights)
     if script.is_file():
@@ -86,9 +85,14 @@ def _read_config(path: Path) -> ConfigParser:
     return parser
 
 
-def _set_defaults(path: Path, trained: Mapping[str, Any]) -> None:
+def _set_defaults(path: Path, trained: Mapping[str, Any], description: Path) -> None:
     """Let a config give each key the value that the model was trained with; one that does anyway stays as it is."""
     config = json.loads(path.read_text(encoding="utf-8"))
+    foreign = [key for key in trained if key not in config]
+    if foreign:
+        found = f"found {', '.join(foreign)}, as of another bundle's"
+        raise UserError(f"{description}: expected settings of {path.parents[1].name}, {found}; package its own model")
+    expect_one_of(f"{description}: preset", trained.get("preset", config["preset"]), config["presets"])
     changed = False
     for key, value in trained.items():
         parser = ConfigParser(dict(config))

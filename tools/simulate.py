@@ -22,6 +22,7 @@ from .comparing.plan import plan
 from .comparing.request import Request, find_bundle, read_seeds
 from .comparing.state import LOG, MODEL, is_finished, read_state
 from .stopping import STOPPED
+from .trained import class_groups
 
 START, ARMS = "start", ("disagreement", "random")
 METHOD = "dca"
@@ -96,7 +97,7 @@ def _one_seed(
     ranked = sorted(others, key=lambda patient: -scores[patient]["disagreement"])
     chosen = {"disagreement": ranked[: args.more], "random": others[: args.more]}
     folders = {START: start} | {arm: trained(arm, first + chosen[arm]) for arm in ARMS}
-    tail = read_json((start / MODEL).with_suffix(".json"), "description of a model")["found"]["grouping"]["groups"][-1]
+    tail = class_groups((start / MODEL).with_suffix(".json"))[-1]
     rows = [
         {"seed": seed, "arm": arm, "labelled": first + chosen.get(arm, []), **_dice(folder, args.test, tail)}
         for arm, folder in folders.items()

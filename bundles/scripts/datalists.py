@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .errors import UserError, first_few, first_line
 
 logger = logging.getLogger(__name__)
 
+ROLES = ("train", "validation", "test")  # of which a patient has one
 HIGHEST_IN_FAT = -50  # HU; fat (about -100) and air (-1000) lie below, and every CT shows one of them
 LARGEST_SHIFT = 0.1  # mm; converters round the geometry of an image and of its label differently
 
@@ -37,7 +39,7 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: expected a {kind}, found no such file; check the path or run `prepare`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON or no text, numbers of thousands of digits, endless nesting
         raise UserError(f"{path}: expected a {kind} in JSON, found text that does not parse ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a {kind} (a JSON object), found a {type(content).__name__}")
@@ -48,20 +50,59 @@ def patients_by_role(split: str | Path, percent: float) -> dict[str, list[str]]:
     """The patients of a split file as "labelled", "unlabelled", "validation" and "test" (arguments of `load_split`).
 
     Raises:
-        UserError: a file that is no split, or a percentage that gives no patient.
+        UserError: a file that is no split, patients with two roles, or a percentage that gives no patient.
     """
-    lists = read_json(split, "split file")
-    for key in ("train", "validation"):
-        if not isinstance(lists.get(key), list):
-            raise UserError(f"{split}: expected a key {key!r} with a list of patients, found {sorted(lists)}")
-    train = list(lists["train"])
-    labelled = _labelled_patients(train, lists.get("labelled", {}), percent, split)
+    lists = _read_split(split)
+    train = lists["train"]
+    labelled = _labelled_patients(train, lists["labelled"], percent, split)
     return {
         "labelled": labelled,
         "unlabelled": [p for p in train if p not in set(labelled)],
-        "validation": list(lists["validation"]),
-        "test": list(lists.get("test", [])),
+        "validation": lists["validation"],
+        "test": lists["test"],
     }
+
+
+def _read_split(split: str | Path) -> dict[str, Any]:
+    """The lists of a split file, in which no patient has two roles; see `load_split`."""
+    content = read_json(split, "split file")
+    for key in ("train", "validation"):
+        if key not in content:
+            raise UserError(f"{split}: expected a key {key!r} with a list of patients, found {sorted(content)}")
+    lists = {"test": [], "labelled": {}} | content
+    published = lists["labelled"]
+    if not isinstance(published, dict):
+        kind = type(published).__name__
+        raise UserError(f"{split}: expected a mapping of percentages to patients at 'labelled', found a {kind}")
+    named = {role: lists[role] for role in ROLES}
+    named |= {f"labelled {percent}": patients for percent, patients in published.items()}
+    for key, patients in named.items():
+        others = [p for p in patients if not isinstance(p, str | int)] if isinstance(patients, list) else [patients]
+        if others:
+            found = f"a {type(others[0]).__name__}" + (" in it" if isinstance(patients, list) else "")
+            raise UserError(f"{split}: expected a list of patients at {key!r}, found {found}")
+    problems = _double_roles(named, validation_trains=lists.get("validation_trains") is True)
+    if problems:
+        raise UserError(
+            f"{split}: expected each patient once, in one of train, validation and test, and labelled ones in train, "
+            f"found {'; '.join(problems)}; give each patient one role, or scores are of patients that trained"
+        )
+    return lists
+
+
+def _double_roles(named: Mapping[str, Sequence[str]], validation_trains: bool) -> list[str]:
+    """What is wrong with the lists of a split; with `validation_trains`, validation may share patients with train."""
+    members = {key: set(patients) for key, patients in named.items()}
+    found = [
+        ([p for p in named[one] if p in members[other]], f"in both {one} and {other}")
+        for one, other in combinations(ROLES, 2)
+        if not (validation_trains and (one, other) == ("train", "validation"))
+    ]
+    for key, patients in named.items():
+        found.append(([p for p, count in Counter(patients).items() if count > 1], f"twice in {key}"))
+        if key not in ROLES:
+            found.append(([p for p in patients if p not in members["train"]], f"in {key} and not in train"))
+    return [f"{first_few([*map(str, dict.fromkeys(patients))], 5)} {where}" for patients, where in found if patients]
 
 
 def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[str, list[dict[str, Any]]]:
@@ -71,7 +112,7 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
         datalist: file written by `python -m tools prepare` or `phantom`.
         split: split file: "train", "validation", "test" list patients, "labelled" maps a percentage to the labelled
             patients as published. Any other percentage p takes the first floor(p * n / 100) of the n patients in
-            "train".
+            "train". "validation_trains": true lets validation share patients with "train".
         percent: share of the training patients whose labels may be used.
 
     Returns:
@@ -80,8 +121,8 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
         file exists.
 
     Raises:
-        UserError: a missing file, a percentage that gives no patient, patients of the split that the datalist lacks,
-            a labelled, validation or test case without a label.
+        UserError: a missing file, patients with two roles, a percentage that gives no patient, patients of the split
+            that the datalist lacks, a labelled, validation or test case without a label.
     """
     cases = read_json(datalist, "datalist")
     roles = patients_by_role(split, percent)
@@ -142,7 +183,7 @@ def _labelled_patients(
 ) -> list[str]:
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent <= 100:
         raise UserError(f"percent: expected a number above 0 and at most 100, found {percent!r}")
-    named = {float(key): list(patients) for key, patients in published.items()}
+    named = {_as_percent(key, split): list(patients) for key, patients in published.items()}
     if float(percent) in named:
         return named[float(percent)]
     count = math.floor(percent * len(train) / 100 + 1e-9)
@@ -152,6 +193,13 @@ def _labelled_patients(
             f"use {100 / len(train):.3g} or more"
         )
     return list(train[:count])
+
+
+def _as_percent(key: str, split: str | Path) -> float:
+    try:
+        return float(key)
+    except ValueError:
+        raise UserError(f"{split}: expected percentages at 'labelled', found {key!r}") from None
 
 
 def _item(case: Mapping[str, Any], root: Path, with_label: bool) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_any_other_percentage_takes_the_first_patients_rounded_down(folder: Path
 @pytest.mark.parametrize(("percent", "count"), [(18.4, 69), (36.8, 138), (65.6, 246)])
 def test_rounding_down_does_not_lose_a_patient_to_floating_point(folder: Path, percent: float, count: int) -> None:
     train = [f"q{number:03d}" for number in range(375)]
-    edit(folder / "split.json", train=train)
+    edit(folder / "split.json", train=train, labelled={})
     edit(folder / "datalist.json", cases=[case(patient) for patient in [*train, "v1", "v2", "t1"]])
     assert percent * 375 / 100 < count  # by a rounding error
     assert len(split_at(folder, percent)["labelled"]) == count
@@ -162,6 +162,67 @@ def test_a_split_without_a_needed_role_is_refused(folder: Path, key: str) -> Non
     del content[key]
     write(folder / "split.json", content)
     with pytest.raises(UserError, match=rf"split\.json.*expected a key '{key}'"):
+        split_at(folder, 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"test": ["t1", "p20", "p19"]}, "p19, p20 in both train and test"),
+        ({"validation": ["v1", "p02"]}, "p02 in both train and validation"),
+        ({"test": ["t1", "v2"]}, "v2 in both validation and test"),
+        ({"train": [*PATIENTS, "p05"]}, "p05 twice in train"),
+        ({"validation": ["v1", "v2", "v1", "v1"]}, "v1 twice in validation"),
+        ({"labelled": {"10": ["p07", "p07"]}}, "p07 twice in labelled 10"),
+        ({"labelled": {"10": PUBLISHED, "20": ["p01", "v1"]}}, "v1 in labelled 20 and not in train"),
+    ],
+)
+def test_a_patient_of_two_roles_is_named_whatever_percentage_is_asked_for(
+    folder: Path, changes: dict[str, Any], found: str
+) -> None:
+    edit(folder / "split.json", **changes)
+    with pytest.raises(UserError, match=rf"split\.json: expected each patient .*, found {found}; give each"):
+        split_at(folder, 10)
+
+
+def test_all_that_is_wrong_with_the_roles_is_told_in_one_line(folder: Path) -> None:
+    edit(folder / "split.json", test=["t1", "t1", *PATIENTS[:9]], labelled={"10": ["q1"]})
+    with pytest.raises(UserError) as error:
+        split_at(folder, 10)
+    found = (
+        "found p01, p02, p03, p04, p05 and 4 more in both train and test; t1 twice in test; q1 in labelled 10 and not"
+    )
+    assert found in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_validation_on_training_patients_has_to_be_meant(folder: Path) -> None:
+    edit(folder / "split.json", validation=["v1", "p07"], validation_trains=True)
+    split = split_at(folder, 10)
+    assert patients(split["validation"]) == ["v1", "p07"]
+    assert patients(split["labelled"]) == PUBLISHED
+    edit(folder / "split.json", validation_trains=False)
+    with pytest.raises(UserError, match="p07 in both train and validation"):
+        split_at(folder, 10)
+    edit(folder / "split.json", validation_trains=True, test=["p07"])
+    with pytest.raises(UserError, match=r"found p07 in both train and test; p07 in both validation and test; give"):
+        split_at(folder, 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"train": "p01"}, "expected a list of patients at 'train', found a str"),
+        ({"validation": [["v1"]]}, "expected a list of patients at 'validation', found a list in it"),
+        ({"test": None}, "expected a list of patients at 'test', found a NoneType"),
+        ({"labelled": ["p07"]}, "expected a mapping of percentages to patients at 'labelled', found a list"),
+        ({"labelled": {"10": "p07"}}, "expected a list of patients at 'labelled 10', found a str"),
+        ({"labelled": {"ten": ["p07"]}}, "expected percentages at 'labelled', found 'ten'"),
+    ],
+)
+def test_a_list_of_the_wrong_type_is_named(folder: Path, changes: dict[str, Any], found: str) -> None:
+    edit(folder / "split.json", **changes)
+    with pytest.raises(UserError, match=rf"split\.json: {found}"):
         split_at(folder, 10)
 
 

@@ -80,6 +80,13 @@ def test_labelled_case_without_a_label(check: Check, data: MakeData) -> None:
     assert "expected a label for every labelled case, found none for heart003_ED, heart003_ES" in error[0]
 
 
+def test_split_that_gives_patients_two_roles(check: Check, data: MakeData) -> None:
+    code, _, error = check(TRAIN, data=data(split={"test": ["heart007", "heart001"], "labelled": {"50": ["heart005"]}}))
+    assert (code, len(error)) == (2, 1)
+    assert "split.json: expected each patient once" in error[0]
+    assert "found heart001 in both train and test; heart005 in labelled 50 and not in train; give" in error[0]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

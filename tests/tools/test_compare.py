@@ -141,6 +141,18 @@ def test_test_data_have_to_be_there_before_anything_is_trained(
     assert "--test: expected test cases" in error
 
 
+def test_test_patients_that_train_are_refused_before_anything_is_trained(
+    compare: Compare, trainings: Trainings, heart_phantom: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(heart_phantom, tmp_path / "data")
+    content = json.loads((tmp_path / "data" / "split.json").read_text())
+    content["test"].append(content["train"][0])
+    (tmp_path / "data" / "split.json").write_text(json.dumps(content))
+    code, _, error = compare("supervised", "--test", data=tmp_path / "data")
+    assert (code, trainings.calls) == (2, [])
+    assert "found heart001 in both train and test" in error
+
+
 def test_fully_supervised_is_labels_alone_with_all_of_them(
     compare: Compare, trainings: Trainings, output: Path, heart_phantom: Path, tmp_path: Path
 ) -> None:

@@ -173,6 +173,14 @@ def test_every_study_is_in_one_stream(tmp_path: Path) -> None:
     assert all((case["image"], case["label"]) == labelled[case["id"]] for case in roles["labelled"])
 
 
+@pytest.mark.parametrize(("names", "share"), [("a", 0.2), ("abc", 0)])
+def test_studies_that_validate_and_train_are_a_split_that_says_so(tmp_path: Path, names: str, share: float) -> None:
+    labelled = {name: (f"/studies/{name}.nii", f"/studies/labels/{name}.nii") for name in names}
+    roles = load_split(*write_streams(tmp_path, labelled, {"x": "/studies/x.nii"}, share).values())
+    assert roles["labelled"] == roles["validation"]
+    assert [case["id"] for case in roles["validation"]] == list(names)
+
+
 def test_validation_is_the_same_whatever_is_labelled_next() -> None:
     assert validation_studies(["a"], 0.2) == ["a"]
     assert validation_studies(["a", "b", "c"], 0) == ["a", "b", "c"]

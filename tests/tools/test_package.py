@@ -194,6 +194,14 @@ def of_another_training(models: Path) -> None:
     edit_json(models / "model.json", lambda about: about.update(sha256="0" * 64))
 
 
+def of_another_bundle(models: Path) -> None:
+    edit_json(models / "model.json", lambda about: about["inference"].update(spacing=[1, 1, 1]))
+
+
+def of_an_unknown_preset(models: Path) -> None:
+    edit_json(models / "model.json", lambda about: about["inference"].update(preset="quick"))
+
+
 def not_torchscript(models: Path) -> None:
     (models / "model.ts").write_text("nonsense")
 
@@ -203,6 +211,8 @@ def not_torchscript(models: Path) -> None:
     [
         (of_another_network, "a checkpoint of another network"),
         (of_another_training, "expected the description of model.pt, found that of another file"),
+        (of_another_bundle, "model.json: expected settings of dca_acdc, found spacing"),
+        (of_an_unknown_preset, "preset: expected a known value, found 'quick'"),
         (not_torchscript, "model.ts: expected a TorchScript module"),
         (shutil.rmtree, "expected a folder with model.pt or models/model.pt"),
     ],

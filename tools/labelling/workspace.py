@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from scripts.errors import UserError, expect_one_of
 from scripts.files import write_json
 
 from ..bundles import expect_bundle
-from ..trained import trained_settings
+from ..trained import read_description, trained_settings
 
 # MONAI Label looks for a class in this file of the app's folder; it also marks the folder as one of ours.
 MAIN = '''"""Written by `python -m tools label`."""
@@ -37,7 +38,8 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
         The bundle's copy.
 
     Raises:
-        UserError: a folder of something else, missing weights, or a preset that the bundle or the weights do not have.
+        UserError: a folder of something else, missing weights, a description of them that is not plain data, or a
+            preset that the bundle or the weights do not have.
     """
     expect_bundle(bundle.parent, bundle.name, "metadata.json")
     if folder.exists() and any(folder.iterdir()) and not (folder / "main.py").is_file():
@@ -45,16 +47,18 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
     if model is not None and not model.is_file():
         raise UserError(f"{model}: expected the weights to serve (model.pt), found no such file; check --model")
     copy = folder / "model" / bundle.name
+    sources = (model, copy / "models" / "model.pt", bundle / "models" / "model.pt")
+    source = next((path for path in sources if path is not None and path.is_file()), None)
+    description = source.with_suffix(".json") if source is not None else None
+    about = read_description(description) if description is not None and description.is_file() else {}
     partial, earlier = (copy.with_name(f".{bundle.name}.{os.getpid()}.{what}") for what in ("partial", "earlier"))
     try:
         copy_bundle(bundle, partial)
-        for source in (model, copy / "models" / "model.pt", bundle / "models" / "model.pt"):
-            if source is not None and source.is_file():
-                shutil.copy2(source, partial / "models" / "model.pt")
-                if source.with_suffix(".json").is_file():
-                    shutil.copy2(source.with_suffix(".json"), partial / "models" / "model.json")
-                break
-        fit_configs(partial, preset)
+        if source is not None:
+            shutil.copy2(source, partial / "models" / "model.pt")
+        if about:
+            write_json(partial / "models" / "model.json", about)
+        fit_configs(partial, trained_settings(about), preset)
         if copy.exists():  # aside, not away: it may hold the only copy of a trained model
             copy.replace(earlier)
         partial.replace(copy)
@@ -71,15 +75,13 @@ def copy_bundle(bundle: Path, target: Path) -> None:
     (target / "models").mkdir()
 
 
-def fit_configs(bundle: Path, preset: str | None) -> None:
-    """Make the copied configs those of the weights: what model.json says of method, preset and network.
+def fit_configs(bundle: Path, trained: Mapping[str, Any], preset: str | None) -> None:
+    """Make the copied configs those of the weights: what `trained` says of method, preset and network.
 
     Raises:
         UserError: see `make_workspace`.
     """
-    path = bundle / "models" / "model.json"
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    settings = trained_settings(about)
+    settings = dict(trained)
     if preset is not None and settings.get("preset") not in (None, preset):
         raise UserError(
             f"--preset: expected {settings['preset']!r}, which the weights were trained with, found {preset!r}"

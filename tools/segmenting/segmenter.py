@@ -16,7 +16,6 @@ from monai.transforms import Invertd, SaveImaged
 from numpy.typing import NDArray
 from torch import nn
 
-from scripts.datalists import read_json
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
 from scripts.inference import for_inference
@@ -25,7 +24,7 @@ from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
-from ..trained import trained_settings
+from ..trained import read_description, trained_settings
 from .disagreement import differences
 
 logger = logging.getLogger(__name__)
@@ -221,7 +220,7 @@ def _overrides(bundle: Path, checkpoint: Path, device: str | None, options: Opti
     overrides: dict[str, Any] = {"bundle_root": str(bundle), "checkpoint": str(checkpoint), "datalist": []}
     about = checkpoint.with_suffix(".json")
     if about.is_file():
-        overrides |= trained_settings(read_json(about, "description of a model"))
+        overrides |= trained_settings(read_description(about))
     if options.fast and "overlap" in whole:
         overrides["overlap"] = FAST_OVERLAP
         overrides["inferer::roi_size"] = f"$[int({FAST_WINDOW} * voxels) for voxels in @patch_size]"

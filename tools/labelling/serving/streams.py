@@ -38,9 +38,11 @@ def write_streams(
     cases += [{"id": study, "patient": study, "image": image} for study, image in unlabelled.items()]
     percent = float(f"{100 * len(own) / len(train):.10g}")
     split = {"train": train, "validation": validation, "test": [], "labelled": {f"{percent:.10g}": own}}
+    shared = not set(own).isdisjoint(validation)  # of too few studies, or as asked for: every reader is told
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "datalist.json", {"cases": cases})
-    write_json(folder / "split.json", {"source": "studies of a MONAI Label server", **split})
+    about = {"source": "studies of a MONAI Label server", "validation_trains": shared}
+    write_json(folder / "split.json", about | split)
     return {"datalist": str(folder / "datalist.json"), "split_file": str(folder / "split.json"), "percent": percent}
 
 

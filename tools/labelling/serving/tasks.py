@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
+from ...trained import read_description
 from .requests import RequestError
 from .streams import write_streams
 
@@ -134,7 +134,7 @@ class Train(BundleTrainTask):
         path = Path(self.bundle_path) / "models" / "model.json"
         if not path.exists():
             return {}
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_description(path, "method", "labelled", "validation")
         score = dict(about["validation"])
         epoch = score.pop("epoch")
         return {
