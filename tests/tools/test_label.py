@@ -160,6 +160,11 @@ def test_training_takes_its_own_options_only(params: dict[str, Any]) -> None:
     assert check_train(TRAIN, TRAIN) == TRAIN
 
 
+@pytest.mark.parametrize("client", ["reader", None])
+def test_training_takes_what_a_client_sends_along_and_leaves_it_out(client: str | None) -> None:
+    assert check_train({**TRAIN, "client_id": client}, TRAIN) == TRAIN
+
+
 def test_every_study_is_in_one_stream(tmp_path: Path) -> None:
     labelled = {name: (f"/studies/{name}.nii", f"/studies/labels/{name}.nii") for name in "abcde"}
     unlabelled = {name: f"/studies/{name}.nii" for name in ("$x", "y", "z")}

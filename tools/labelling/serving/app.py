@@ -115,15 +115,18 @@ class BundleApp(MONAILabelApp):
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """See MONAILabelApp.train."""
-        return dict(super().train({"model": request.get("model"), **self.check_training(request)}))
+        model = request.get("model")
+        return dict(super().train({"model": model, **self.check_training(model, request)}))
 
-    def check_training(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The options of a training request.
+    def check_training(self, model: Any, request: Any) -> dict[str, Any]:
+        """The options of a request to train a model.
 
         Raises:
-            RequestError: an unknown model, an option that it cannot have, or no study with a label.
+            RequestError: an unknown model, no options, one that it cannot have, or no study with a label.
         """
-        self._check_model(request.get("model"), self._trainers)
+        self._check_model(model, self._trainers)
+        if not isinstance(request, dict):
+            raise RequestError(f"{model}: expected a JSON object, found {request!r}")
         ours = {k: v for k, v in request.items() if k not in ("model", "bundle_path", "gpus", "local_rank")}
         if not self.datastore().get_labeled_images():
             raise RequestError("training: expected at least one study with a final label, found none; save one first")
@@ -163,8 +166,9 @@ class BundleApp(MONAILabelApp):
         return dict(super().async_scoring(method, params) or {})
 
     def names(self, kind: str) -> list[str]:
-        """What there is of a kind of task: "batch/infer", "activelearning" or "scoring"."""
-        tasks = {"batch/infer": self._infers, "activelearning": self._strategies, "scoring": self._scoring_methods}
+        """What there is of a kind of task: "batch/infer", "train", "activelearning" or "scoring"."""
+        tasks = {"batch/infer": self._infers, "train": self._trainers}
+        tasks |= {"activelearning": self._strategies, "scoring": self._scoring_methods}
         return list(tasks[kind])
 
     def _check_model(self, model: Any, tasks: dict[str, Any]) -> None:

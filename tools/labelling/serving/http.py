@@ -20,7 +20,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from .choosing import NAME
-from .requests import RequestError, check_name
+from .requests import SENT_ALONG, RequestError, check_name
 
 # Before the app is made: left empty, web pages of any origin may read what a browser on this machine can reach. An
 # environment variable will not do, since MONAI Label cannot start with it.
@@ -74,8 +74,21 @@ def infer(
 @router.post("/train/{model}")
 def train(model: str, params: dict[str, Any] | None = None, enqueue: bool = False) -> Any:
     """As MONAI Label's own, but what is wrong with a request is said at once; always in the background."""
-    options = app_instance().check_training({"model": model, **(params or {})})
+    options = app_instance().check_training(model, params or {})
     return run_model(model, options, run_sync=False, enqueue=enqueue)
+
+
+@router.post("/train")
+@router.post("/train/")
+def train_all(params: dict[str, Any] | None = None) -> Any:
+    """As MONAI Label's own, with the options of each model under its name; all are checked before one is started."""
+    named = {model: own for model, own in (params or {}).items() if model not in SENT_ALONG}
+    models = dict.fromkeys(app_instance().names("train")) | named
+    checked = {model: app_instance().check_training(model, own or {}) for model, own in models.items()}
+    return {
+        model: {"result": run_model(model, options, run_sync=False, enqueue=True), "detail": None}
+        for model, options in checked.items()
+    }
 
 
 @router.post("/scoring/{method}")
