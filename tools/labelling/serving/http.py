@@ -13,12 +13,14 @@ from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints.activelearning import sample
 from monailabel.endpoints.infer import ResultType, run_inference
+from monailabel.endpoints.session import create_session
 from monailabel.endpoints.train import run_model
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from .archives import check_archive
 from .choosing import NAME
 from .requests import SENT_ALONG, RequestError, check_name
 
@@ -69,6 +71,19 @@ def infer(
         chosen["label_info"] = []  # MONAI Label insists on it, and dicom_seg knows better
     with one_at_a_time:
         return run_inference(background_tasks, model, image, session_id, json.dumps(chosen), file, label, output)
+
+
+@router.put("/session/")
+def new_session(
+    background_tasks: BackgroundTasks,
+    files: Annotated[list[UploadFile], File()],
+    uncompress: bool = False,
+    expiry: int = 0,
+) -> Any:
+    """As MONAI Label's own, but in a thread, and an archive is unpacked only if all of it stays in the session."""
+    if uncompress and len(files) == 1:  # of several, MONAI Label unpacks none
+        check_archive(files[0].filename or "", files[0].file)
+    return create_session(background_tasks, uncompress, expiry, files)
 
 
 @router.post("/train/{model}")
