@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,11 @@ def test_training_of_all_models_checks_the_options_of_each(
 
 def test_model_in_the_path_is_the_one_that_is_checked(server: LabelServer) -> None:
     assert server.post("/train/nope", {"model": "dca_synapse"}).status == 404
+
+
+def test_batch_inference_takes_studies_and_no_paths(server: LabelServer) -> None:
+    for image in (f"{tempfile.gettempdir()}/../x.nii.gz", f"{tempfile.gettempdir()}/x.nii.gz", 3):
+        answer = server.post("/batch/infer/dca_synapse", {"images": [image], **ON_CPU})
+        assert (answer.status, b"image: expected a plain name" in answer.body) == (400, True), answer.body
+    assert server.post("/batch/infer/dca_synapse", {"images": ["nope"]}).status == 404
+    assert server.post("/batch/infer/dca_synapse", {"images": {"nope": 1}}).status == 400

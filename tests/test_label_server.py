@@ -91,6 +91,8 @@ def test_option_of_the_model_reaches_its_inferer(server: LabelServer, tmp_path: 
         ("POST", "/batch/infer/nope", {}, 404),
         ("POST", "/train/nope", {}, 404),
         ("POST", "/train/dca_synapse", {}, 400),
+        ("POST", "/infer/wsi/dca_synapse?image=abdomen001", {}, 404),
+        ("POST", "/infer/wsi_v2/dca_synapse?image=abdomen001", {"wsi": "{}"}, 404),
         ("GET", "/datastore/image?image=nope", {}, 404),
         ("GET", "/logs/?logfile=..%2F..%2Fetc%2Fpasswd", {}, 400),
     ],
@@ -103,6 +105,12 @@ def test_bad_request_is_answered_and_the_server_lives_on(
     )
     assert answer.status == status, answer.body
     assert server.get("/info/").status == 200
+
+
+def test_whole_slide_requests_are_told_that_there_are_none(server: LabelServer) -> None:
+    above = json.dumps({"params": {"image": f"{tempfile.gettempdir()}/..{images(server)[0]}"}})
+    answer = server.form("POST", "/infer/wsi_v2/dca_synapse?image=abdomen001", {"wsi": above})
+    assert (answer.status, b"whole-slide" in answer.body) == (404, True), answer.body
 
 
 @pytest.mark.parametrize("way", ["above", "absolute", "link"])

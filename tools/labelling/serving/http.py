@@ -12,10 +12,12 @@ from fastapi.responses import JSONResponse, Response
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints.activelearning import sample
+from monailabel.endpoints.batch_infer import run as run_batch
 from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.session import create_session
 from monailabel.endpoints.train import run_model
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -71,6 +73,24 @@ def infer(
         chosen["label_info"] = []  # MONAI Label insists on it, and dicom_seg knows better
     with one_at_a_time:
         return run_inference(background_tasks, model, image, session_id, json.dumps(chosen), file, label, output)
+
+
+@router.post("/infer/wsi/{model}")
+@router.post("/infer/wsi_v2/{model}")
+def infer_slide(model: str) -> Any:
+    """MONAI Label's own reads any file that its parameters name, and no bundle here is for whole-slide images."""
+    raise RequestError(f"expected /infer/{model}, found a request for whole-slide images; none are served here", 404)
+
+
+@router.post("/batch/infer/{model}")
+def infer_many(
+    model: str,
+    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+) -> Any:
+    """As MONAI Label's own, but in a thread, and of studies alone."""
+    return run_batch(model, images, app_instance().check_batch(params or {"max_workers": 1}), run_sync)
 
 
 @router.put("/session/")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,12 @@ def check_name(what: str, value: Any) -> str:
     if not isinstance(value, str) or not NAME.match(value) or ".." in value:
         raise RequestError(f"{what}: expected a plain name, found {value!r}")
     return value
+
+
+def lies_in(path: str, folders: Iterable[str | Path]) -> bool:
+    """Whether an absolute path leads into one of the folders, however it is written and whatever links it takes."""
+    where = Path(path)
+    return where.is_absolute() and any(where.resolve().is_relative_to(Path(folder).resolve()) for folder in folders)
 
 
 def check_option(name: str, value: Any, offered: Any) -> Any:
