@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +91,8 @@ def test_option_of_the_model_reaches_its_inferer(server: LabelServer, tmp_path: 
         ("POST", "/batch/infer/nope", {}, 404),
         ("POST", "/train/nope", {}, 404),
         ("POST", "/train/dca_synapse", {}, 400),
+        ("POST", "/infer/wsi/dca_synapse?image=abdomen001", {}, 404),
+        ("POST", "/infer/wsi_v2/dca_synapse?image=abdomen001", {"wsi": "{}"}, 404),
         ("GET", "/datastore/image?image=nope", {}, 404),
         ("GET", "/logs/?logfile=..%2F..%2Fetc%2Fpasswd", {}, 400),
     ],
@@ -99,6 +105,41 @@ def test_bad_request_is_answered_and_the_server_lives_on(
     )
     assert answer.status == status, answer.body
     assert server.get("/info/").status == 200
+
+
+def test_whole_slide_requests_are_told_that_there_are_none(server: LabelServer) -> None:
+    above = json.dumps({"params": {"image": f"{tempfile.gettempdir()}/..{images(server)[0]}"}})
+    answer = server.form("POST", "/infer/wsi_v2/dca_synapse?image=abdomen001", {"wsi": above})
+    assert (answer.status, b"whole-slide" in answer.body) == (404, True), answer.body
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link"])
+def test_uploaded_archive_writes_nothing_outside_its_session(server: LabelServer, tmp_path: Path, way: str) -> None:
+    above = os.path.join("..", os.path.relpath(tmp_path, tempfile.gettempdir()), "escaped")
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+    names = {"above": [above], "absolute": [str(tmp_path / "escaped")], "link": [link, "link/escaped"]}[way]
+    answer = server.form("PUT", "/session/?uncompress=true", {"files": tar(tmp_path / "bad.tar.gz", ["a.dcm", *names])})
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.tar.gz"]
+    assert (answer.status, b"bad.tar.gz: expected" in answer.body) == (400, True), answer.body
+
+
+def test_uploaded_archive_is_a_session(server: LabelServer, tmp_path: Path) -> None:
+    sent = {"files": tar(tmp_path / "good.tar", ["a.dcm", "folder/b.dcm"])}
+    session = server.form("PUT", "/session/?uncompress=true", sent).json()
+    folder = Path(session["session_info"]["image"])
+    assert sorted(path.name for path in folder.rglob("*.dcm")) == ["a.dcm", "b.dcm"]
+    server.request("DELETE", f"/session/{session['session_id']}").json()
+    assert not folder.exists()
+    assert server.form("PUT", "/session/?uncompress=true", {"files": images(server)[0]}).status == 400
+
+
+def tar(path: Path, members: list[str | tarfile.TarInfo]) -> Path:
+    """An archive of empty files and of what has been described."""
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for member in members:
+            archive.addfile(tarfile.TarInfo(member) if isinstance(member, str) else member, io.BytesIO())
+    return path
 
 
 def test_image_that_the_bundle_would_refuse_is_refused(server: LabelServer) -> None:

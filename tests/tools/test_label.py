@@ -11,7 +11,7 @@ import pytest
 
 from scripts.datalists import load_split
 from tools.__main__ import main
-from tools.labelling.serving.requests import RequestError, check_infer, check_name, check_train
+from tools.labelling.serving.requests import RequestError, check_infer, check_name, check_train, lies_in
 from tools.labelling.serving.streams import validation_studies, write_streams
 from tools.labelling.workspace import make_workspace
 
@@ -158,6 +158,25 @@ def test_training_takes_its_own_options_only(params: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         check_train(params, TRAIN)
     assert check_train(TRAIN, TRAIN) == TRAIN
+
+
+@pytest.mark.parametrize("client", ["reader", None])
+def test_training_takes_what_a_client_sends_along_and_leaves_it_out(client: str | None) -> None:
+    assert check_train({**TRAIN, "client_id": client}, TRAIN) == TRAIN
+
+
+def test_upload_is_known_by_where_its_path_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploads, other = tmp_path / "uploads", tmp_path / "other"
+    uploads.mkdir()
+    (uploads / "link").symlink_to(other)
+    (tmp_path / "same").symlink_to(uploads)
+    for path in (uploads / "x.nii", tmp_path / "same" / "x.nii", uploads / "a" / ".." / "x.nii"):
+        assert lies_in(str(path), [uploads])
+        assert lies_in(str(path), [other, tmp_path / "same"])
+    for path in (uploads / ".." / "other" / "x.nii", uploads / "link" / "x.nii", tmp_path / "uploads2"):
+        assert not lies_in(str(path), [uploads])
+    monkeypatch.chdir(uploads)
+    assert not lies_in("x.nii", [uploads])  # the id of a study
 
 
 def test_every_study_is_in_one_stream(tmp_path: Path) -> None:

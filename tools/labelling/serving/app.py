@@ -17,7 +17,16 @@ from monailabel.utils.async_tasks.utils import tasks
 from .active_learning import Disagreement, MostDisagreement, has_experts, unscored
 from .choosing import NAME
 from .dicom_seg import write_and_read_own_codes
-from .requests import RequestError, check_infer, check_name, check_options, check_train, check_weights
+from .requests import (
+    SENT_ALONG,
+    RequestError,
+    check_infer,
+    check_name,
+    check_options,
+    check_train,
+    check_weights,
+    lies_in,
+)
 from .tasks import Infer, Train
 
 
@@ -102,12 +111,9 @@ class BundleApp(MONAILabelApp):
         self._find_model()
         self._check_model(request.get("model"), self._infers)
         image = request.get("image")
-        store = datastore or self.datastore()
         uploads = [tempfile.gettempdir()] + ([self.sessions().store_path] if self.sessions() else [])
-        if not isinstance(image, str) or not any(Path(image).is_relative_to(folder) for folder in uploads):
-            image = check_name("image", image)
-            if image not in store.list_images():
-                raise RequestError(f"image: expected the id of a study, found {image!r}", 404)
+        if not isinstance(image, str) or not lies_in(image, uploads):
+            self._check_study(image)
         named = {key: value for key, value in request.items() if key in ("model", "image", "label", "session")}
         params = {key: value for key, value in request.items() if key not in named}
         checked = check_infer(params, self._infers[self.bundle].config())
@@ -115,19 +121,35 @@ class BundleApp(MONAILabelApp):
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """See MONAILabelApp.train."""
-        return dict(super().train({"model": request.get("model"), **self.check_training(request)}))
+        model = request.get("model")
+        return dict(super().train({"model": model, **self.check_training(model, request)}))
 
-    def check_training(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The options of a training request.
+    def check_training(self, model: Any, request: Any) -> dict[str, Any]:
+        """The options of a request to train a model.
 
         Raises:
-            RequestError: an unknown model, an option that it cannot have, or no study with a label.
+            RequestError: an unknown model, no options, one that it cannot have, or no study with a label.
         """
-        self._check_model(request.get("model"), self._trainers)
+        self._check_model(model, self._trainers)
+        if not isinstance(request, dict):
+            raise RequestError(f"{model}: expected a JSON object, found {request!r}")
         ours = {k: v for k, v in request.items() if k not in ("model", "bundle_path", "gpus", "local_rank")}
         if not self.datastore().get_labeled_images():
             raise RequestError("training: expected at least one study with a final label, found none; save one first")
         return check_train(ours, self._trainers[self.bundle].config())
+
+    def check_batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The options of a request to infer on many studies.
+
+        Raises:
+            RequestError: an image that is no study.
+        """
+        images = request.get("images", "all")
+        if not isinstance(images, str | list):
+            raise RequestError(f"images: expected a list of studies, or which of them, found {images!r}")
+        for image in images if isinstance(images, list) else ():
+            self._check_study(image)
+        return {k: v for k, v in request.items() if k not in ("model", "image", "label", "session", *SENT_ALONG)}
 
     def check_scoring(self, request: dict[str, Any]) -> dict[str, Any]:
         """The options of a request to score.
@@ -163,8 +185,9 @@ class BundleApp(MONAILabelApp):
         return dict(super().async_scoring(method, params) or {})
 
     def names(self, kind: str) -> list[str]:
-        """What there is of a kind of task: "batch/infer", "activelearning" or "scoring"."""
-        tasks = {"batch/infer": self._infers, "activelearning": self._strategies, "scoring": self._scoring_methods}
+        """What there is of a kind of task: "batch/infer", "train", "activelearning" or "scoring"."""
+        tasks = {"batch/infer": self._infers, "train": self._trainers}
+        tasks |= {"activelearning": self._strategies, "scoring": self._scoring_methods}
         return list(tasks[kind])
 
     def _check_model(self, model: Any, tasks: dict[str, Any]) -> None:
@@ -172,6 +195,10 @@ class BundleApp(MONAILabelApp):
             raise RequestError(f"model: expected {self.bundle!r}, found {model!r}", 404)
         if model not in tasks:
             raise RequestError(f"model: {self.bundle} has no model.pt yet; train first", 409)
+
+    def _check_study(self, image: Any) -> None:
+        if check_name("image", image) not in self.datastore().list_images():
+            raise RequestError(f"image: expected the id of a study, found {image!r}", 404)
 
     def _expect_experts(self) -> None:
         if not has_experts(self.root):

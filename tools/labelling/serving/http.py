@@ -12,15 +12,19 @@ from fastapi.responses import JSONResponse, Response
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints.activelearning import sample
+from monailabel.endpoints.batch_infer import run as run_batch
 from monailabel.endpoints.infer import ResultType, run_inference
+from monailabel.endpoints.session import create_session
 from monailabel.endpoints.train import run_model
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from .archives import check_archive
 from .choosing import NAME
-from .requests import RequestError, check_name
+from .requests import SENT_ALONG, RequestError, check_name
 
 # Before the app is made: left empty, web pages of any origin may read what a browser on this machine can reach. An
 # environment variable will not do, since MONAI Label cannot start with it.
@@ -71,11 +75,55 @@ def infer(
         return run_inference(background_tasks, model, image, session_id, json.dumps(chosen), file, label, output)
 
 
+@router.post("/infer/wsi/{model}")
+@router.post("/infer/wsi_v2/{model}")
+def infer_slide(model: str) -> Any:
+    """MONAI Label's own reads any file that its parameters name, and no bundle here is for whole-slide images."""
+    raise RequestError(f"expected /infer/{model}, found a request for whole-slide images; none are served here", 404)
+
+
+@router.post("/batch/infer/{model}")
+def infer_many(
+    model: str,
+    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+) -> Any:
+    """As MONAI Label's own, but in a thread, and of studies alone."""
+    return run_batch(model, images, app_instance().check_batch(params or {"max_workers": 1}), run_sync)
+
+
+@router.put("/session/")
+def new_session(
+    background_tasks: BackgroundTasks,
+    files: Annotated[list[UploadFile], File()],
+    uncompress: bool = False,
+    expiry: int = 0,
+) -> Any:
+    """As MONAI Label's own, but in a thread, and an archive is unpacked only if all of it stays in the session."""
+    if uncompress and len(files) == 1:  # of several, MONAI Label unpacks none
+        check_archive(files[0].filename or "", files[0].file)
+    return create_session(background_tasks, uncompress, expiry, files)
+
+
 @router.post("/train/{model}")
 def train(model: str, params: dict[str, Any] | None = None, enqueue: bool = False) -> Any:
     """As MONAI Label's own, but what is wrong with a request is said at once; always in the background."""
-    options = app_instance().check_training({"model": model, **(params or {})})
+    options = app_instance().check_training(model, params or {})
     return run_model(model, options, run_sync=False, enqueue=enqueue)
+
+
+@router.post("/train")
+@router.post("/train/")
+def train_all(params: dict[str, Any] | None = None) -> Any:
+    """As MONAI Label's own, with the options of each model under its name; all are checked before one is started."""
+    named = {model: own for model, own in (params or {}).items() if model not in SENT_ALONG}
+    models = dict.fromkeys(app_instance().names("train")) | named
+    checked = {model: app_instance().check_training(model, own or {}) for model, own in models.items()}
+    return {
+        model: {"result": run_model(model, options, run_sync=False, enqueue=True), "detail": None}
+        for model, options in checked.items()
+    }
 
 
 @router.post("/scoring/{method}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -15,7 +16,8 @@ DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "flo
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MOST_EPOCHS = 10000
 MOST_WEIGHT = 1000
-SENT_ALONG = ("client_id", "label_tag", "labels")  # with a request for the next study
+SENT_ALONG = ("client_id", "name", "description")  # by MONAI Label's client and plugins, whatever they ask for
+TO_CHOOSE_FROM = ("label_tag", "labels")  # sent along with a request for the next study
 
 
 class RequestError(ValueError):
@@ -35,6 +37,12 @@ def check_name(what: str, value: Any) -> str:
     if not isinstance(value, str) or not NAME.match(value) or ".." in value:
         raise RequestError(f"{what}: expected a plain name, found {value!r}")
     return value
+
+
+def lies_in(path: str, folders: Iterable[str | Path]) -> bool:
+    """Whether an absolute path leads into one of the folders, however it is written and whatever links it takes."""
+    where = Path(path)
+    return where.is_absolute() and any(where.resolve().is_relative_to(Path(folder).resolve()) for folder in folders)
 
 
 def check_option(name: str, value: Any, offered: Any) -> Any:
@@ -123,7 +131,7 @@ def check_options(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict
             checked[name] = check_device(value, options["device"])
         elif name in options:
             checked[name] = check_option(name, value, options[name])
-        elif name not in ("name", "description"):
+        elif name not in SENT_ALONG:
             raise RequestError(f"{name}: expected one of {', '.join(options)}, found no such option")
     return checked
 
@@ -134,7 +142,7 @@ def check_weights(params: Mapping[str, Any], options: Mapping[str, float]) -> di
     Raises:
         RequestError: a weight that is no number from 0 on, no weight above 0, or no such option.
     """
-    weights = {name: value for name, value in params.items() if name not in SENT_ALONG}
+    weights = {name: value for name, value in params.items() if name not in SENT_ALONG + TO_CHOOSE_FROM}
     for name, value in weights.items():
         if name not in options:
             raise RequestError(f"{name}: expected one of {', '.join(options)}, found no such option")
