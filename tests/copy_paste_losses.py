@@ -37,7 +37,9 @@ def draw_strong(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.nd
     image = image * brightness
     mean = image.mean((1, 2, 3), keepdims=True)
     image = mean + (image - mean) * contrast
-    return np.where(boxes[:, None], np.float32(0), image), np.where(boxes, 0, label)
+    lowest, highest = image.min((1, 2, 3), keepdims=True), image.max((1, 2, 3), keepdims=True)
+    noise = lowest + (highest - lowest) * torch.rand(image.shape).numpy()
+    return np.where(boxes[:, None], noise, image), np.where(boxes, 0, label)
 
 
 def draw_views(method: Method, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor) -> list[dict]:

@@ -21,16 +21,21 @@ def weighted_losses(
     logits: Sequence[np.ndarray],
     label: torch.Tensor,
     weights: Sequence[np.ndarray | None],
-    kept: Sequence[np.ndarray | float] = (1.0, 1.0),
+    kept: Sequence[np.ndarray] | None = None,
 ) -> tuple[float, float]:
-    """Supervised and cross term, summed over two networks with their own weights [C] and kept voxels [B, *spatial]."""
+    """Supervised and cross term, summed over two networks with their own weights [C].
+
+    The cross term is a weighted mean; with `kept` voxels [B, *spatial] it is a plain mean of the weighted values.
+    """
     supervised, cross = 0.0, 0.0
-    for own, other, weight, keep in zip(logits, logits[::-1], weights, kept, strict=True):
+    for side, (own, other, weight) in enumerate(zip(logits, logits[::-1], weights, strict=True)):
         supervised += numpy_losses.segmentation(own[: len(label)], label.numpy(), weight)
-        pseudo = other.argmax(1)
-        probability = np.take_along_axis(numpy_losses.softmax(own), pseudo[:, None], 1)[:, 0]
-        scale = 1.0 if weight is None else weight[pseudo]
-        cross += 0.5 * (-np.log(probability) * scale * keep).mean()
+        pseudo, p = other.argmax(1), numpy_losses.softmax(own)
+        if kept is None:
+            cross += 0.5 * numpy_losses.cross_entropy(p, pseudo, weight)
+        else:
+            terms = -np.log(np.take_along_axis(p, pseudo[:, None], 1)[:, 0])
+            cross += 0.5 * (terms * (1.0 if weight is None else weight[pseudo]) * kept[side]).mean()
     return supervised, cross
 
 

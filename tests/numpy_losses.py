@@ -31,11 +31,11 @@ def dice(p: Array, y: NDArray[np.integer], classes=None, absent="skip", weight=N
 
 
 def cross_entropy(p: Array, y: NDArray[np.integer], weight=None, mask=None) -> float:
-    """Mean over the (masked) voxels; weights scale a voxel's term and are not divided by."""
-    weight = np.ones(p.shape[1]) if weight is None else weight
-    mask = np.ones(y.shape) if mask is None else mask
-    terms = -np.log(np.take_along_axis(p, y[:, None], 1)[:, 0]) * weight[y] * mask
-    return terms.sum() / mask.sum()
+    """Weighted mean over the voxels, whose weights are those of their classes times the mask."""
+    weights = np.ones(y.shape) if weight is None else np.asarray(weight)[y]
+    weights = weights if mask is None else weights * mask
+    terms = -np.log(np.take_along_axis(p, y[:, None], 1)[:, 0])
+    return np.average(terms, weights=weights)
 
 
 def segmentation(logits: Array, y: NDArray[np.integer], weight=None, mask=None, classes=None, absent="skip") -> float:

@@ -43,42 +43,55 @@ def linear(layer, x):
     return x @ weight(layer).T + layer.bias.detach().double().numpy()
 
 
-def added(module, x, context):
-    """What is added to one window [C, voxels] of one image, by the formula."""
-    own, other = normalised(module, x.T), normalised(module, context.T)
-    q, kv = linear(module.query, own).T, linear(module.key_value, other).T
-    k, v = kv[:CHANNELS], kv[CHANNELS:]
+def added(module, x, contexts):
+    """What is added to one window [C, voxels] of one image out of that of several, by the formula."""
+    q = linear(module.query, normalised(module, x.T)).T
+    kv = [linear(module.key_value, normalised(module, context.T)).T for context in contexts]
     side = CHANNELS // module.heads
     found = []
     for h in range(module.heads):
         rows = slice(h * side, (h + 1) * side)
-        found.append(numpy_losses.softmax(q[rows] @ k[rows].T / np.sqrt(x.shape[1])) @ v[rows])
+        k, v = (np.concatenate([both[half][rows] for both in kv]) for half in (slice(CHANNELS), slice(CHANNELS, None)))
+        scores = q[rows] @ k.T
+        scores = (scores - scores.mean()) / np.sqrt(scores.var() + 1e-5)
+        found.append(numpy_losses.softmax(scores) @ v)
     return linear(module.project, np.concatenate(found).T).T
 
 
 def expected(module, x, context, window):
     """[B, C, *spatial], by a walk over images and windows; the last voxels are repeated to fill a window."""
-    x, context = x.double().numpy(), context.double().numpy()
+    x = x.double().numpy()
     size = x.shape[2:]
     pad = [(0, 0), (0, 0)] + [(0, -n % w) for n, w in zip(size, window, strict=True)]
-    own, other = np.pad(x, pad, "edge"), np.pad(context, pad, "edge")
+    own = np.pad(x, pad, "edge")
+    other = None if context is None else np.pad(context.double().numpy(), pad, "edge")
     out = own.copy()
     for b in range(len(x)):
         for corner in np.ndindex(*[n // w for n, w in zip(own.shape[2:], window, strict=True)]):
-            box = (b, slice(None), *(slice(i * w, (i + 1) * w) for i, w in zip(corner, window, strict=True)))
-            found = added(module, own[box].reshape(CHANNELS, -1), other[box].reshape(CHANNELS, -1))
-            out[box] += found.reshape(own[box].shape)
+            box = (slice(None), *(slice(i * w, (i + 1) * w) for i, w in zip(corner, window, strict=True)))
+            image = own[b][box].reshape(CHANNELS, -1)
+            contexts = [image] if other is None else [one[box].reshape(CHANNELS, -1) for one in other]
+            out[b][box] += added(module, image, contexts).reshape(own[b][box].shape)
     return out[(..., *(slice(n) for n in size))]
 
 
 @pytest.mark.parametrize("spatial", [(4, 6), (3, 5), (1, 1), (4, 2, 6), (3, 4, 1)])
 @pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize("heads", [1, 2])
-def test_attention_equals_its_formula(spatial, local, heads):
-    module, (x, context) = attention(heads, local), maps(*spatial)
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_attention_equals_its_formula(spatial, local, heads, others):
+    module, (x, _) = attention(heads, local), maps(*spatial)
+    context = torch.randn(others, CHANNELS, *spatial) if others else None
     window = (2,) * len(spatial) if local else spatial
     found = module(x, context).detach().numpy()
-    np.testing.assert_allclose(found, expected(module, x, context, window), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, expected(module, x, context, window), rtol=1e-3, atol=1e-3)
+
+
+def test_by_itself_an_image_sees_nothing_of_the_others_in_its_batch():
+    module, (x, other) = attention(), maps(3, 4)
+    together = module(torch.cat([x, other]))
+    torch.testing.assert_close(together[: len(x)], module(x))
+    assert not torch.allclose(module(x, torch.cat([x, other]))[: len(x)], module(x))
 
 
 def test_a_window_sees_nothing_of_the_others():
@@ -108,7 +121,7 @@ def test_network_attends_in_windows_first_and_then_over_the_whole_map(style, siz
     *skips, deepest = net.encoder(padded)
     assert [stage.multiple for stage in net.attention] == [2, 1]
     for stage in net.attention:
-        deepest = stage(deepest, deepest)
+        deepest = stage(deepest)
     logits = net.decoder([*skips, deepest])[-1][(..., *(slice(n) for n in size))]
     torch.testing.assert_close(net(image), logits)
     assert logits.shape == (2, 4, *size)

@@ -144,9 +144,21 @@ def test_unknown_absent_rule_is_an_error():
 
 
 @pytest.mark.parametrize("weight", [None, [0.1, 1.0, 3.0, 2.0]])
-def test_cross_entropy_is_the_mean_of_the_voxels(weight):
+def test_cross_entropy_is_the_weighted_mean_of_the_voxels_as_torchs_is(weight):
     logits, target = example()
     weight = None if weight is None else torch.tensor(weight)
+    loss = cross_entropy(logits, target, weight)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, target, weight))
     voxels = voxel_cross_entropy(logits, target, weight)
     assert voxels.shape == target.shape
-    torch.testing.assert_close(voxels.mean(), cross_entropy(logits, target, weight))
+    weights = torch.ones(len(logits[0])) if weight is None else weight
+    torch.testing.assert_close(voxels.sum() / weights[target].sum(), loss)
+
+
+def test_cross_entropy_of_voxels_without_weight_is_zero():
+    logits, _ = example()
+    nothing = torch.zeros(len(logits), *logits.shape[2:], dtype=torch.long)
+    weight = torch.ones(logits.shape[1])
+    weight[0] = 0.0
+    assert cross_entropy(logits, nothing, weight) == 0
+    assert cross_entropy(logits, nothing, mask=nothing) == 0

@@ -87,6 +87,7 @@ def test_shares_start_with_those_of_the_label_files(tmp_path):
         nib.save(nib.Nifti1Image(np.array(ids, np.uint8).reshape(2, 2, 2), np.eye(4)), tmp_path / f"{name}.nii.gz")
     method = ShareWeighted(TwinNet("unet", 2, 1, 3, 2))
     method.prepare([str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz")])
-    assert method.shares.shares.tolist() == pytest.approx([13 / 16, 1 / 16, 2 / 16, 0])
+    for bank in method.shares:
+        assert bank.shares.tolist() == pytest.approx([13 / 16, 1 / 16, 2 / 16, 0])
     method.prepare([])
-    assert method.shares.shares.tolist() == [0.25] * 4
+    assert all(bank.shares.tolist() == [0.25] * 4 for bank in method.shares)

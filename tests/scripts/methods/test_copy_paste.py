@@ -1,10 +1,12 @@
 """Labelled and unlabelled images in one: which are mixed, where, and what is learnt from each other's predictions."""
 
+import numpy as np
 import pytest
 import torch
 
 from scripts.losses import soft_dice
-from scripts.methods.copy_paste import cross_dice, labelled_regions, mix, pairs, paste_labelled
+from scripts.methods.copy_paste import cross_dice, labelled_loss, labelled_regions, mix, pairs
+from tests import numpy_losses
 
 
 @pytest.mark.parametrize(
@@ -38,11 +40,20 @@ def test_mixture_shows_and_learns_each_image_in_its_own_region():
 
 def test_boxes_of_the_next_labelled_image_are_pasted_with_their_label():
     image = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 9, 9)
-    mixed, label = paste_labelled(image, image[:, 0].long(), 2 / 3)
-    assert torch.equal(mixed[:, 0].long(), label)
-    for i, ids in enumerate(label):
+    seen = []
+
+    def network(mixed):
+        seen.append(mixed[:, 0].long())
+        return torch.nn.functional.one_hot(seen[0], 3).movedim(-1, 1) * 2.0  # what it is shown, not quite sure
+
+    loss = labelled_loss(network, image, image[:, 0].long(), 2 / 3, "skip")
+    for i, ids in enumerate(seen[0]):
         assert (ids == (i + 1) % 3).sum() == 36
         assert (ids == i).sum() == 45
+    boxes = (seen[0] != torch.arange(3).view(3, 1, 1)).numpy()
+    logits = np.eye(3)[seen[0].numpy()].transpose(0, 3, 1, 2) * 2.0
+    regions = [numpy_losses.segmentation(logits, seen[0].numpy(), mask=mask) for mask in (boxes, ~boxes)]
+    assert loss.item() == pytest.approx(sum(regions), rel=1e-5)
 
 
 def test_each_network_learns_from_the_argmax_of_the_other_without_a_gradient_to_it():

@@ -16,12 +16,22 @@ def test_loss_equals_its_formula():
     image, label, image_u = batch()
     z = [net(torch.cat([image, image_u])).detach().double().numpy() for net in method.predictor.children()]
     supervised = sum(numpy_losses.segmentation(logits[:2], label.numpy()) for logits in z)
-    cross = sum(numpy_losses.cross_entropy(numpy_losses.softmax(a), b.argmax(1)) / 2 for a, b in (z, z[::-1]))
+    # In 2D of the unlabelled images only, and whole.
+    cross = sum(numpy_losses.cross_entropy(numpy_losses.softmax(a[2:]), b[2:].argmax(1)) for a, b in (z, z[::-1]))
     losses = method(image, label, image_u, 0.5)
     assert losses["loss_supervised"].item() == pytest.approx(supervised, rel=1e-5)
     assert losses["loss_cross"].item() == pytest.approx(cross, rel=1e-5)
     expected = supervised + 0.7 * math.exp(-5 * 0.25) * cross
     assert losses["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_volumes_learn_from_labelled_images_too_with_half_of_the_cross_entropy():
+    size = (16, 16, 16)
+    method = fixed_normalisation(small_method("cps", 3), size)
+    image, label, image_u = batch(size)
+    z = [net(torch.cat([image, image_u])).detach().double().numpy() for net in method.predictor.children()]
+    cross = sum(numpy_losses.cross_entropy(numpy_losses.softmax(a), b.argmax(1)) / 2 for a, b in (z, z[::-1]))
+    assert method(image, label, image_u, 0.5)["loss_cross"].item() == pytest.approx(cross, rel=1e-5)
 
 
 def test_each_network_learns_from_the_others_labels_and_sends_no_gradient_through_them():
@@ -32,8 +42,8 @@ def test_each_network_learns_from_the_others_labels_and_sends_no_gradient_throug
         method.predictor.second.decoder.out.bias[2] += 100  # the second network now says class 2 everywhere
     cross = method(*data, 1.0)["loss_cross"]
     assert not torch.equal(before, gradient(cross, method.predictor.first))
-    logits = method.predictor.first(torch.cat([data[0], data[2]]))
-    alone = torch.nn.functional.cross_entropy(logits, torch.full((4, 32, 32), 2)) / 2
+    logits = method.predictor.first(torch.cat([data[0], data[2]]))[2:]
+    alone = torch.nn.functional.cross_entropy(logits, torch.full((2, 32, 32), 2))
     torch.testing.assert_close(gradient(cross, method.predictor.first), gradient(alone, method.predictor.first))
 
 

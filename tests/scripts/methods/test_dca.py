@@ -259,8 +259,8 @@ def test_copy_paste_joins_unlabelled_images_and_their_pseudo_labels_with_labelle
     method = dca(batch_norm="fixed", mix="copy_paste")
     image, label, image_u = batch(labelled=1, unlabelled=3)
     left = torch.arange(32).lt(12).expand(3, 32, 32)
-    monkeypatch.setattr("scripts.methods.dca.random_boxes", lambda n, size, device: left)
-    monkeypatch.setattr("scripts.methods.dca.swap_at_random", lambda mask: mask)
+    monkeypatch.setattr("scripts.methods.mixing.random_boxes", lambda n, size, device: left)
+    monkeypatch.setattr("scripts.methods.mixing.swap_at_random", lambda mask: mask)
     pseudo_label = method._label_whole(image_u)
     mixed, target = method._mixed(image_u, pseudo_label, image, label)
     for i in range(3):

@@ -17,7 +17,7 @@ def dice(predicted, label):
 
 def test_loss_equals_its_formula():
     method = fixed_normalisation(small_method("dhc", unsup_weight=0.7, decay=0.9))
-    method.shares.start(LABELLED)
+    method.shares[1].start(LABELLED)
     image, label, image_u = batch()
     logits = twin_logits(method, image, image_u)
     missing = 1 - dice(logits[0][:2].argmax(1), label.numpy())  # the first batch has neither learnt nor unlearnt
@@ -50,13 +50,13 @@ def test_neither_network_gets_a_gradient_from_the_others_loss():
     method(*data, 1.0)
     before = gradient(method(*data, 1.0)["loss"], method.predictor.first)
     with torch.no_grad():  # other weights for the second network alone, with the same pseudo-labels
-        method.shares.start(LABELLED.flip(0))
+        method.shares[1].start(LABELLED.flip(0))
     torch.testing.assert_close(gradient(method(*data, 1.0)["loss"], method.predictor.first), before)
 
 
 def test_shares_stay_those_of_the_labelled_set_without_unlabelled_images():
     method = small_method("dhc")
-    method.shares.start(LABELLED)
+    method.shares[1].start(LABELLED)
     image, label, _ = batch()
     method(image, label, None, 0.5)
-    assert torch.equal(method.shares.shares, LABELLED)
+    assert torch.equal(method.shares[1].shares, LABELLED)

@@ -66,8 +66,8 @@ def doubles(*logits):
     return [z.detach().double().numpy() for z in logits]
 
 
-def magicnet(**options):
-    method = fixed_normalisation(small_method("magicnet", **options))
+def magicnet(noise=0.0, **options):
+    method = fixed_normalisation(small_method("magicnet", noise=noise, **options))
     method.recent.start(SHARES)
     with torch.no_grad():  # a teacher of its own opinion
         method.teacher.module.decoder.out.weight.mul_(-1.0)
@@ -110,6 +110,18 @@ def test_pseudo_labels_are_constants_and_the_teacher_has_no_gradient():
     assert not any(p.requires_grad for p in method.teacher.parameters())
 
 
+@pytest.mark.parametrize("name", ["magicnet", "ga"])
+def test_teacher_sees_the_unlabelled_images_in_noise_and_the_student_does_not(name):
+    method = small_method(name)
+    seen, image_u = [], batch()[2]
+    method.teacher.module.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    method(*batch(), 0.5)
+    (shown,) = seen
+    noise = shown - image_u
+    assert 0.08 < noise.std() < 0.1
+    assert noise.abs().max() <= 0.2 + 1e-6
+
+
 def test_telling_the_positions_trains_the_head_and_the_encoder():
     method = magicnet()
     loss = method(*batch(), 0.5)["loss_location"]
@@ -146,7 +158,7 @@ def test_the_more_frequent_the_teachers_class_the_more_the_cubes_count(confidenc
 
 
 def test_the_teacher_alone_is_asked_before_there_are_pseudo_labels():
-    method = fixed_normalisation(small_method("magicnet"))
+    method = fixed_normalisation(small_method("magicnet", noise=0.0))
     image_u = batch()[2]
     within = torch.full((2, 6, 32, 32), 100.0) * torch.arange(6).view(6, 1, 1)
     assert torch.equal(method._label(image_u, within), method.teacher(image_u).argmax(1))

@@ -42,13 +42,18 @@ def one_by_one(method, images):
 
 
 def complemented(method, maps, maps_u):
-    """The deepest maps after each image has attended to one of the others, the unlabelled ones being numbers."""
+    """The deepest maps after each image has attended to all of the other kind, the unlabelled ones being numbers."""
     x, u = [m[-1] for m in maps], [m[-1].detach() for m in maps_u]
     for stage in method.predictor.attention:
-        found = [stage(x[i], u[i % len(u)]) for i in range(len(x))]
-        u = [stage(u[j], x[j % len(x)]).detach() for j in range(len(u))]
+        found = [stage(one, torch.cat(u)) for one in x]
+        u = [stage(one, torch.cat(x)).detach() for one in u]
         x = found
     return x, u
+
+
+def seen(logits, ids, kept):
+    """L_seg of a balanced head: where a voxel is not kept, its logits and its class are 0."""
+    return numpy_losses.segmentation(logits * kept[:, None], ids * kept)
 
 
 def reference(method, image, label, image_u, progress):
@@ -60,7 +65,7 @@ def reference(method, image, label, image_u, progress):
     main, balanced = (np.concatenate(z) for z in zip(*joint, strict=True))
     y, n, rates = label.numpy(), len(image), RATES.double().numpy()
     kept = torch.rand(y.shape).numpy() < rates[y]
-    supervised = numpy_losses.segmentation(main[:n], y) + numpy_losses.segmentation(balanced[:n], y, mask=kept)
+    supervised = numpy_losses.segmentation(main[:n], y) + seen(balanced[:n], y, kept)
     own = [decoded(method.predictor.decoder, method.balanced, [*m[:-1], method.predictor.attend(m[-1])])
            for m in maps_u]  # fmt: skip
     main_u, balanced_u = (np.concatenate(z) for z in zip(*own, strict=True))
@@ -68,7 +73,7 @@ def reference(method, image, label, image_u, progress):
     assert 0.01 < (pseudo != pseudo_balanced).mean() < 0.99
     kept = torch.rand(pseudo.shape).numpy() < (1 - progress * (1 - rates))[pseudo_balanced]
     unlabelled = numpy_losses.segmentation(main_u, pseudo)
-    return supervised, unlabelled + numpy_losses.segmentation(balanced_u, pseudo_balanced, mask=kept)
+    return supervised, unlabelled + seen(balanced_u, pseudo_balanced, kept)
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(2, 2), (2, 3), (3, 1)])
@@ -115,12 +120,13 @@ def test_unlabelled_images_are_constants_for_the_labelled_ones_and_labelled_ones
 
 def test_labelled_images_take_what_they_attend_to_for_numbers():
     method = skcdf()
-    method.rates.zero_()  # so that all of the loss is the main head's
+    method.rates.zero_()  # so that all that the loss teaches is the main head's
     image, label, image_u = batch(SIZE)
     maps = one_by_one(method, image)
     x, _ = complemented(method, maps, one_by_one(method, image_u))
     logits = [method.labelled_decoder([*m[:-1], deepest])[-1] for m, deepest in zip(maps, x, strict=True)]
-    expected = segmentation_loss(torch.cat(logits), label)
+    nothing = torch.zeros_like(logits[0]).repeat(len(label), 1, 1, 1)
+    expected = segmentation_loss(torch.cat(logits), label) + segmentation_loss(nothing, torch.zeros_like(label))
     loss = method(image, label, image_u, 0.5)["loss_supervised"]
     torch.testing.assert_close(loss, expected)
     for part in (method.predictor.encoder, method.predictor.attention):

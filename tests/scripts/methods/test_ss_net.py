@@ -76,7 +76,7 @@ def test_losses_equal_their_formulas():
     torch.manual_seed(3)
     losses = method(image, label, image_u, 0.5)
     torch.manual_seed(3)
-    r = adversarial(net, images, torch.rand(images.shape) - 0.5, 10, 4)
+    r = adversarial(net, images, torch.rand(images.shape) - 0.5, 10 / 8, 4 / 8)  # 32 x 32 of 256 x 256 voxels
     with torch.no_grad():
         clean, moved = (numpy_losses.softmax(net(x).double().numpy()) for x in (images, images + r))
         supervised = numpy_losses.segmentation(net(image).double().numpy(), label.numpy())
@@ -96,10 +96,10 @@ def test_losses_equal_their_formulas():
 
 
 def test_disturbance_moves_the_prediction_further_than_chance_does():
-    method = fixed_normalisation(small_method("ss_net", magnitude=1.0, probe=1.0))
+    method = fixed_normalisation(small_method("ss_net", magnitude=8.0, probe=8.0))
     image, label, image_u = batch()
     images = torch.cat([image, image_u])
-    with torch.no_grad():
+    with torch.no_grad():  # 32 x 32 voxels are 1/64 of the published size: the norms are 1
         clean = method.predictor(images).softmax(1)
         by_chance = []
         for _ in range(20):
@@ -109,15 +109,18 @@ def test_disturbance_moves_the_prediction_further_than_chance_does():
     assert method(image, label, image_u, 0.5)["loss_smoothness"] > 2 * max(by_chance)
 
 
-@pytest.mark.parametrize(("spatial", "norm"), [((32, 32), 6.0), ((16, 16, 16), 10.0)])
-def test_disturbance_has_its_published_length_in_every_image(spatial, norm):
+@pytest.mark.parametrize(
+    ("spatial", "probe", "norm"),
+    [((256, 256), 10.0, 6.0), ((32, 32), 1.25, 0.75), ((112, 56, 20), 2.5 * 2**0.5, 2.5 * 2**0.5)],
+)
+def test_disturbance_changes_a_voxel_by_as_much_as_at_the_published_size(spatial, probe, norm):
     method = small_method("ss_net", spatial_dims=len(spatial))
     image, label, image_u = batch(spatial)
     seen = []
     method.predictor.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     method(image, label, image_u, 0.5)
     lengths = [(x - torch.cat([image, image_u])).flatten(1).norm(dim=1) for x in seen]
-    torch.testing.assert_close(torch.stack(lengths), torch.tensor([[10.0] * 4, [norm] * 4]))
+    torch.testing.assert_close(torch.stack(lengths), torch.tensor([[probe] * 4, [norm] * 4]))
 
 
 def test_clean_prediction_and_disturbance_are_constants_for_the_gradient():
@@ -127,7 +130,7 @@ def test_clean_prediction_and_disturbance_are_constants_for_the_gradient():
     torch.manual_seed(3)
     loss = method(image, label, image_u, 0.5)["loss_smoothness"]
     torch.manual_seed(3)
-    r = adversarial(net, images, torch.rand(images.shape) - 0.5, 10, 6)
+    r = adversarial(net, images, torch.rand(images.shape) - 0.5, 10 / 8, 6 / 8)
     alone = dice_distance(net(images + r).softmax(1), net(images).softmax(1).detach())
     expected = gradient(alone, net)
     assert expected.abs().max() > 1e-4
