@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from scripts.methods import METHODS
+from scripts.methods import METHODS, create_method, create_predictor
 from tests.method_cases import batch, small_method
 from tests.tiny_training import fingerprint
 
@@ -121,6 +122,15 @@ def test_its_predictor_exports_to_torchscript(name, tmp_path):
             image = torch.randn(1, 1, *size)
             torch.testing.assert_close(exported(image), net(image))
             assert net(image).shape == (1, 6, *size)
+
+
+@everyone
+def test_all_that_a_method_has_goes_to_the_device_of_its_predictor(name, monkeypatch):
+    monkeypatch.setattr("scripts.methods.dca.class_sizes", lambda *arguments: np.array([5.0, 4.0, 3.0, 2.0, 1.0]))
+    with torch.device("meta"):  # which every machine has
+        net = create_predictor(name, style="unet", spatial_dims=2, in_channels=1, num_classes=5, width=2)
+    method = create_method(name, net)
+    assert {tensor.device.type for tensor in (*method.parameters(), *method.buffers())} == {"meta"}
 
 
 @everyone

@@ -7,7 +7,7 @@ import torch
 
 from scripts.errors import UserError
 from scripts.losses import segmentation_loss
-from scripts.methods import create_method, create_predictor
+from scripts.methods import METHODS, create_method, create_predictor, learning_rate, published_options
 from scripts.methods.base import linear_ramp, sigmoid_ramp
 from scripts.networks import SegmentationNet
 
@@ -66,6 +66,24 @@ def test_published_preset_is_the_published_setting(tmp_path):
     assert {name: getattr(method, name) for name in setting} == setting
     assert (net.stitching, net.prediction, net.aggregation.dfams[0].projected) == ("logits", "aggregated", False)
     assert [expert.levels[0].convs[0][0].dilation[0] for expert in net.experts] == [2, 1, 1]
+
+
+def test_published_options_of_volumes_are_beyond_those_of_slices():
+    assert published_options(METHODS["bcp"], 2) == {}
+    assert published_options(METHODS["bcp"], 3) == {"pretraining": 2_000 / 17_000}
+    assert published_options(METHODS["ua_mt"], 3) == {"as_released": True}
+    net = create_predictor("bcp", style="vnet", spatial_dims=3, in_channels=1, num_classes=3, width=2)
+    assert create_method("bcp", net, "published").pretraining == 2_000 / 17_000
+    assert create_method("bcp", net).pretraining == 0.25
+
+
+@pytest.mark.parametrize(
+    ("method", "rates"),
+    [("dhc", (0.01, 0.03)), ("skcdf", (0.01, 0.3)), ("magicnet", (0.01, 7.0)), ("dca_plus", (7.0, 7.0))],
+)
+def test_published_learning_rate_is_that_of_the_release_and_else_the_bundles(method, rates):
+    assert tuple(learning_rate(method, "published", dims, 7.0) for dims in (2, 3)) == rates
+    assert learning_rate(method, "cpu", 2, 7.0) == 7.0
 
 
 def test_options_replace_those_of_the_preset(tmp_path):

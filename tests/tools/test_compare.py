@@ -153,7 +153,17 @@ def test_test_patients_that_train_are_refused_before_anything_is_trained(
     assert "found heart001 in both train and test" in error
 
 
-def test_fully_supervised_is_labels_alone_with_all_of_them(
+def test_labels_only_sees_as_many_labelled_images_a_step_as_the_others_see_images(
+    compare: Compare, trainings: Trainings, output: Path
+) -> None:
+    compare("supervised_4,supervised")
+    training, _, plain, _ = trainings.options
+    assert (training["method"], training["batch_size"]) == ("supervised", "[4, 0]")
+    assert "batch_size" not in plain
+    assert {path.name for path in output.iterdir()} == {"supervised_4", "supervised"}
+
+
+def test_fully_supervised_is_labels_only_with_all_of_them(
     compare: Compare, trainings: Trainings, output: Path, heart_phantom: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"

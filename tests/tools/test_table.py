@@ -32,23 +32,31 @@ def test_methods_stand_in_the_groups_of_the_published_tables_with_a_column_per_c
     average, dice = (cells(text, block) for block in ("Average over the classes", "Dice of the classes"))
     assert average["**Average over the classes**"] == ["Dice, %", "Jaccard, %", "HD95, mm (voxels)", "ASD, mm (voxels)"]
     assert dice["**Dice of the classes**"] == ["right ventricle", "myocardium", "left ventricle"]
-    order = ["*Supervised*", "fully supervised", "labels alone", "*General semi-supervised*", "UA-MT", "CPS"]
+    order = ["*Supervised*", "fully supervised", "labels only", "*General semi-supervised*", "UA-MT", "CPS"]
     order += ["*Class-imbalanced semi-supervised*", "DHC", "*DCA*", "DCA", "*Variants*", "dca_logits"]
     for rows in (average, dice):
         assert [row for row in rows if row[0] not in "-" and not row.startswith("**")] == order
     assert average["fully supervised"] == ["60.00 (91.31)", "50.00 (83.18†‡)", "3.00 (4.24)", "2.00 (0.91)"]
-    assert [cell.split(" ")[0] for cell in dice["labels alone"]] == ["**90.00**", "**60.00**", "**30.00**"]
+    assert [cell.split(" ")[0] for cell in dice["labels only"]] == ["**90.00**", "**60.00**", "**30.00**"]
     for metric in ("Jaccard", "HD95", "ASD"):  # published for the classes, too
         assert len(cells(text, f"{metric} of the classes")["CPS"]) == 3
+
+
+def test_references_and_controls_have_groups_of_their_own(output: Path, table: Table) -> None:
+    for method in ("dca", "supervised", "supervised_4", "mean_teacher_cp", "mean_teacher_cp_jitter"):
+        leave_run(output, method)
+    rows = [row for row in cells(table(), "Dice of the classes") if row[0] not in "-" and not row.startswith("**")]
+    assert rows == ["*Supervised*", "labels only", "labels only, 4 images a step", "*Controls*", "one decoder",
+                    "one decoder, jitter", "*DCA*", "DCA"]  # fmt: skip
 
 
 def test_figures_are_mean_and_population_deviation_over_the_seeds(output: Path, table: Table) -> None:
     for seed, dice in enumerate([(0.9, 0.6, 0.3), (0.5, 0.6, 0.1)]):
         leave_run(output, "supervised", seed, dice, asd=tuple(10 * d for d in dice))
     text = table()
-    assert cells(text, "Average over the classes")["labels alone"] == ["**50.00 ± 10.00** ¹", "**5.00 ± 1.00** ¹"]
+    assert cells(text, "Average over the classes")["labels only"] == ["**50.00 ± 10.00** ¹", "**5.00 ± 1.00** ¹"]
     figures = ["**70.00 ± 20.00** ¹", "**60.00 ± 0.00** ¹", "**20.00 ± 10.00** ¹"]
-    assert cells(text, "Dice of the classes")["labels alone"] == figures
+    assert cells(text, "Dice of the classes")["labels only"] == figures
     assert "mean ± population standard deviation" in text
     assert "seeds 0, 1" in text
 
@@ -62,7 +70,7 @@ def test_the_best_three_of_a_column_are_marked_and_the_upper_bound_does_not_comp
     assert ranks["DCA"] == "**60.00** ¹"
     assert ranks["CPS"] == "50.00 ²"
     assert ranks["DHC"] == "50.00 ²"
-    assert [ranks[name] for name in ("SimiS", "labels alone", "fully supervised")] == ["40.00", "20.00", "90.00"]
+    assert [ranks[name] for name in ("SimiS", "labels only", "fully supervised")] == ["40.00", "20.00", "90.00"]
     distances = {name: row[1].split("(")[0].strip() for name, row in cells(table(), "Average over the classes").items()}
     assert distances["DCA"] == "**0.80** ¹"  # the less, the better
     assert distances["fully supervised"] == "0.70"
@@ -115,7 +123,7 @@ def test_test_scores_are_taken_where_every_run_has_them(output: Path, table: Tab
         leave_run(output, method, test=(0.1, 0.2, 0.3))
     text = table()
     assert "### ACDC, 10 % labelled: the test set\n" in text
-    assert cells(text, "Average over the classes")["labels alone"] == ["**20.00** ¹"]
+    assert cells(text, "Average over the classes")["labels only"] == ["**20.00** ¹"]
     assert "the validation set\n" in table("--on", "validation").splitlines(keepends=True)[0]
 
 
@@ -134,7 +142,7 @@ def test_methods_with_other_seeds_and_settings_say_so(output: Path, table: Table
         leave_run(output, "supervised", seed, settings={"lr": "0.03", "amp": "False", "split_file": "a.json"})
     leave_run(output, "cps", 0, settings={"lr": "0.01", "amp": "False", "split_file": "b.json"})
     text = table()
-    assert "| labels alone (seeds 0, 1) " in text
+    assert "| labels only (seeds 0, 1) " in text
     assert "| CPS (seed 0) " in text
     assert "preset cpu, amp=False; seeds 0 or 0, 1\n" in text
     assert "- cps with lr=0.01\n- supervised with lr=0.03\n" in text

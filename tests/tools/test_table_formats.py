@@ -77,7 +77,7 @@ def test_marks_of_latex_are_bold_underlined_and_italic(output: Path, table: Tabl
     assert rows["DCA"].startswith(r"\textbf{50.00} (")
     assert rows["DHC"].startswith(r"\underline{40.00} (")
     assert rows["CPS"].startswith(r"\textit{30.00} (")
-    assert rows["labels alone"] in ("20.00", r"20.00 \\")
+    assert rows["labels only"] in ("20.00", r"20.00 \\")
 
 
 def test_csv_holds_what_the_table_shows(output: Path, table: Table) -> None:
@@ -89,7 +89,7 @@ def test_csv_holds_what_the_table_shows(output: Path, table: Table) -> None:
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(table("--format", "csv")))}
     assert [*rows] == ["supervised", "cps", "nova"]
     alone, cps, nova = rows.values()
-    assert (alone["group"], alone["method"], alone["seeds"]) == ("Supervised", "labels alone", "0 1")
+    assert (alone["group"], alone["method"], alone["seeds"]) == ("Supervised", "labels only", "0 1")
     assert (alone["dice average"], alone["dice average std"]) == ("50.0000", "10.0000")
     assert (alone["dice right ventricle"], alone["dice right ventricle std"]) == ("70.0000", "20.0000")
     assert [row["dice left ventricle rank"] for row in rows.values()] == ["2", "1", "3"]
@@ -156,4 +156,5 @@ def test_published_rows_have_the_names_that_the_project_uses() -> None:
         regions = {region for row in rows for _, region in row.figures}
         assert regions == {*config["labels"].values(), AVERAGE}
     names = {name for table in tables.values() for name in table}
-    assert {*methods(SourceCode(ROOT / "bundles" / "dca_acdc"))} <= names
+    own = {"mean_teacher_cp"}  # a control, which nobody published
+    assert {*methods(SourceCode(ROOT / "bundles" / "dca_acdc"))} - own <= names

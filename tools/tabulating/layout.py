@@ -18,6 +18,7 @@ GROUPS = {
     "general": "General semi-supervised",
     "imbalance": "Class-imbalanced semi-supervised",
     "other": "Other semi-supervised",
+    "control": "Controls",
     "dca": "DCA",
     "ablation": "Variants",
 }
@@ -25,9 +26,10 @@ TITLES = {
     "supervised": "labels only",
     SUPERVISED_4: "labels only, 4 images a step",
     FULLY_SUPERVISED: "fully supervised",
-    "mean_teacher_cp": "control: one decoder",
-    "mean_teacher_cp_jitter": "control: one decoder, jitter",
+    "mean_teacher_cp": "one decoder",
+    "mean_teacher_cp_jitter": "one decoder, jitter",
 }
+OWN_GROUPS = {SUPERVISED_4: "supervised", "mean_teacher_cp": "control", "mean_teacher_cp_jitter": "control"}
 METRICS = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
 OVERLAPS = ("dice", "jaccard")  # in percent, and the higher the better
 MARKED = 3
@@ -111,7 +113,7 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
     alike = len({tuple(method.seeds) for method in methods}) == 1
     for method in methods:
         row = known.get(method.name)
-        group = row.group if row else "ablation" if method.variant_of else "other"
+        group = row.group if row else OWN_GROUPS.get(method.name, "ablation" if method.variant_of else "other")
         title = TITLES.get(method.name) or (row.method if row else method.name)
         title += "" if alike else f" (seed{'s' * (len(method.seeds) > 1)} {', '.join(map(str, method.seeds))})"
         cells = {column: _cell(column, method, printed.get(method.name), ranks[column]) for column in ranks}
