@@ -44,12 +44,10 @@ def say(out, logits):
 
 
 def twins(name, dims=2, **options):
-    """A method of two networks, the first SURE and the second UNSURE, with a labelled set of 80 % background."""
+    """A method of two networks, the first SURE and the second UNSURE."""
     method = published(name, dims, **options)
     say(method.predictor.first.decoder.out, SURE)
     say(method.predictor.second.decoder.out, UNSURE)
-    for bank in getattr(method, "shares", []):
-        bank.start(torch.tensor([0.8, 0.2]))
     return method
 
 
@@ -162,20 +160,33 @@ def test_adsh():
     equals(total(twins("adsh")), 2 * 0.630912 + 0.1 * 0.5 * 2 * 0.693147)
 
 
-def test_crest():
-    """Shares (0.792, 0.208) and (0.802, 0.198) give the background (0.208/0.792)^(1/3) and (0.198/0.802)^(1/3).
+@pytest.fixture
+def four_fifths_background(monkeypatch):
+    monkeypatch.setattr(
+        "scripts.methods.class_balance.labelled_shares", lambda files, classes: torch.tensor([0.8, 0.2])
+    )
+
+
+def ready(method):
+    method.prepare([])
+    return method
+
+
+def test_crest(four_fifths_background):
+    """Weights (1/4^(1/3), 1), which a batch of foreground moves by 1 % to (1, 0), and one of background to (0, 1).
 
     A weighted CE is divided by the sum of its weights, so that the cross terms are ln 4 each.
     """
-    supervised = 0.520761 + 0.666407
-    equals(total(twins("crest")), supervised + 0.1 * 0.5 * 2 * 1.386294)
+    first = 0.5 * ((0.633661 * 1.386294 + 0.99 * 0.287682) / 1.623661 + (0.633661 * 5 / 9 + 0.99 * 5 / 17) / 2)
+    second = 0.5 * ((0.623662 * 0.287682 + 1.386294) / 1.623662 + (0.623662 * 5 / 17 + 5 / 9) / 2)
+    equals(total(ready(twins("crest"))), first + second + 0.1 * 0.5 * 2 * 1.386294)
 
 
-def test_simis():
-    """The foreground weighs 2 (0.792 - 0.208) and 2 (0.802 - 0.198), the background 0: it has no cross term."""
-    first = 0.5 * (0.287682 + 1.168 * 5 / 17 / 2)
-    second = 0.5 * (1.386294 + 1.208 * 5 / 9 / 2)
-    equals(total(twins("simis")), first + second + 0.1 * 0.5 * (0.0 + 1.386294))
+def test_simis(four_fifths_background):
+    """Weights 0.99 (2, 2) + 0.01 (0, 1.2), moved by 1 % to (2, 0) for foreground or (0, 2) for background."""
+    first = 0.5 * ((1.9802 * 1.386294 + 1.97208 * 0.287682) / 3.95228 + (1.9802 * 5 / 9 + 1.97208 * 5 / 17) / 2)
+    second = 0.5 * ((1.9602 * 0.287682 + 1.99208 * 1.386294) / 3.95228 + (1.9602 * 5 / 17 + 1.99208 * 5 / 9) / 2)
+    equals(total(ready(twins("simis"))), first + second + 0.1 * 0.5 * 2 * 1.386294)
 
 
 def test_basak():
@@ -183,17 +194,17 @@ def test_basak():
     equals(total(taught("basak", power=0.0)), 0.630912 + 0.1 * 0.5 * 0.649519 * 1.386294)
 
 
-def test_cld():
+def test_cld(four_fifths_background):
     """Weights (1, 4^(1/3)); the cross term is a plain mean of weighted values; all voxels are kept with the power 0."""
     supervised = 0.611751 + 0.774849
-    equals(total(twins("cld", power=0.0)), supervised + 0.1 * 0.5 * (1.386294 + 1.587401 * 1.386294))
+    equals(total(ready(twins("cld", power=0.0))), supervised + 0.1 * 0.5 * (1.386294 + 1.587401 * 1.386294))
 
 
-def test_dhc():
-    """The first network has Dice 0 and 2/3, and so the weights (2, 2/3); the second has (0, 2) of the shares."""
+def test_dhc(four_fifths_background):
+    """The first network has Dice 0 and 2/3, and so the weights (2, 2/3); the second has (0, 2)."""
     first = 0.5 * ((2 * 1.386294 + 2 / 3 * 0.287682) / (2 + 2 / 3) + (2 * 5 / 9 + 2 / 3 * 5 / 17) / 2)
     second = 0.5 * (1.386294 + 2 * 5 / 9 / 2)
-    equals(total(twins("dhc")), first + second + 0.1 * 0.5 * 2 * 1.386294)
+    equals(total(ready(twins("dhc"))), first + second + 0.1 * 0.5 * 2 * 1.386294)
 
 
 def test_magicnet():

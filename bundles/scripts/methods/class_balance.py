@@ -7,7 +7,6 @@ a batch can be averaged with each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import nn
@@ -16,7 +15,8 @@ from ..grouping import class_sizes
 from ..networks import TwinNet
 from .cross_pseudo import CrossPseudo
 
-SMALLEST_SHARE = 1e-6  # of a class that has not been seen, so that every weight is finite
+# Of a class that has not been seen, so that every weight is finite: a hundred-millionth of a voxel, as released.
+SMALLEST_SHARE = 1e-14
 
 
 def labelled_shares(label_files: Sequence[str], num_classes: int) -> torch.Tensor:
@@ -34,7 +34,7 @@ def batch_shares(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
 
 
 class ClassShares(nn.Module):
-    """A moving average of the classes' shares; its buffer `shares` [K + 1] resumes it.
+    """A moving average of the classes' shares (MagicNet); its buffer `shares` [K + 1] resumes it.
 
     Args:
         num_classes: foreground classes K.
@@ -60,15 +60,17 @@ class ClassShares(nn.Module):
 
 
 class ShareWeighted(CrossPseudo):
-    """Cross pseudo supervision whose class weights follow from the classes' shares, at first those of the labelled set.
+    """Cross pseudo supervision whose class weights a rule makes of the classes' shares.
 
-    `shares` are those of either network. A method overrides `class_weights`, and `observe` if the shares are to follow
-    the pseudo-labels.
+    The weights of either network start with those of the labelled set. Where a method's `observe` calls `follow`, they
+    are from then on a moving average of the batches' weights. A method of the family defines `rule`.
 
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
-        decay: of the moving average of the shares.
+        decay: of the average: weights <- decay * weights + (1 - decay) * those of the batch.
     """
+
+    weights: torch.Tensor
 
     def __init__(
         self,
@@ -80,19 +82,32 @@ class ShareWeighted(CrossPseudo):
         decay: float = 0.99,
     ) -> None:
         super().__init__(predictor, unsup_weight, ramp, ramp_length, absent)
-        shares = nn.ModuleList(ClassShares(predictor.num_classes, decay) for _ in range(2))
-        self.shares = cast(Sequence[ClassShares], shares)  # for the type checker: what is in the list
+        self.decay = decay
+        self.register_buffer("weights", torch.ones(2, predictor.num_classes + 1))
+
+    def rule(self, shares: torch.Tensor) -> torch.Tensor:
+        """The weights [K + 1] of classes with these shares [K + 1]."""
+        raise TypeError(f"{type(self).__name__} does not define its weights")
 
     def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
-        """See `Method.prepare`: count the classes of the labelled set."""
-        shares = labelled_shares(label_files, self.predictor.num_classes)
-        for bank in self.shares:
-            bank.start(shares)
+        """See `Method.prepare`: weigh the classes by their shares in the labelled set."""
+        self.weights.copy_(self.rule(labelled_shares(label_files, self.predictor.num_classes)))
+
+    @torch.no_grad()
+    def follow(self, side: int, labels: torch.Tensor) -> None:
+        """Fold the weights of class ids [B, *spatial] into those of network 0 or 1; none leave them as they are."""
+        if labels.numel() > 0:
+            current = self.rule(batch_shares(labels, self.predictor.num_classes))
+            self.weights[side].lerp_(current, 1.0 - self.decay)
+
+    def class_weights(self, side: int) -> torch.Tensor:
+        """See `CrossPseudo.class_weights`."""
+        return self.weights[side].clone()
 
 
 def inverse_cube_root(shares: torch.Tensor) -> torch.Tensor:
-    """(P_max / P_c)^(1/3), [C] to [C]: 1 for the most frequent class (CLD)."""
-    shares = shares.clamp_min(SMALLEST_SHARE)
+    """(P_max / P_c)^(1/3), [C] to [C]: 1 for the most frequent class, at most 100 (CLD)."""
+    shares = shares.clamp_min(1e-6 * shares.max())
     return (shares.max() / shares) ** (1 / 3)
 
 

@@ -51,9 +51,9 @@ class CLD(ShareWeighted):
             bank.update(own[: len(label)], label)
             self.kept.append(keep_at_random(bank.rates(self.power), seen))
 
-    def class_weights(self, side: int) -> torch.Tensor:
-        """See `CrossPseudo.class_weights`; the same for both networks."""
-        return inverse_cube_root(self.shares[side].shares)
+    def rule(self, shares: torch.Tensor) -> torch.Tensor:
+        """See `ShareWeighted.rule`."""
+        return inverse_cube_root(shares)
 
     def cross_loss(
         self, side: int, logits: torch.Tensor, pseudo: torch.Tensor, weight: torch.Tensor | None

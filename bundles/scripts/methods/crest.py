@@ -16,11 +16,11 @@ class CReST(ShareWeighted):
 
     The paper trains generation after generation, and each takes pseudo-labels of the l-th most frequent class over at
     the rate (N_{C+1-l} / N_1)^power. Here the training is one, and the rate is the class's weight in the Dice, the CE
-    and the cross term of a network, whose shares follow its own pseudo-labels of the unlabelled images.
+    and the cross term of a network; the weights follow its own pseudo-labels of the unlabelled images.
 
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
-        decay: of the moving average of the shares.
+        decay: of the moving average of the weights.
         power: of the frequencies; 0 weighs all classes alike.
     """
 
@@ -41,9 +41,9 @@ class CReST(ShareWeighted):
 
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
         """See `CrossPseudo.observe`."""
-        for shares, labels in zip(self.shares, pseudo, strict=True):
-            shares.update(labels[len(label) :])
+        for side, labels in enumerate(pseudo):
+            self.follow(side, labels[len(label) :])
 
-    def class_weights(self, side: int) -> torch.Tensor:
-        """See `CrossPseudo.class_weights`."""
-        return reversed_frequency(self.shares[side].shares, self.power)
+    def rule(self, shares: torch.Tensor) -> torch.Tensor:
+        """See `ShareWeighted.rule`."""
+        return reversed_frequency(shares, self.power)

@@ -14,13 +14,13 @@ class DHC(ShareWeighted):
     Heterogeneous Co-training Framework for Class-imbalanced Semi-supervised Medical Image Segmentation", MICCAI 2023).
 
     The first network has difficulty weights (DiffDW, see `DifficultyTracker`) out of its Dice on the labelled batches.
-    The second has distribution weights (DistDW) w_c = C ln(N_max / N_c) / max_j of the same, where the shares follow
+    The second has distribution weights (DistDW) w_c = C ln(N_max / N_c) / max_j of the same, averaged over
     its own pseudo-labels of the unlabelled images; background, the most frequent class, then weighs 0. The weights
     scale the network's Dice, CE and cross term.
 
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
-        decay: of the moving average of the shares.
+        decay: of the moving average of the second network's weights.
         window, power: of the difficulty (see `DifficultyTracker`).
     """
 
@@ -41,8 +41,12 @@ class DHC(ShareWeighted):
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
         """See `CrossPseudo.observe`."""
         self.difficulty.update(logits[0][: len(label)], label)
-        self.shares[1].update(pseudo[1][len(label) :])
+        self.follow(1, pseudo[1][len(label) :])
 
     def class_weights(self, side: int) -> torch.Tensor:
         """See `CrossPseudo.class_weights`."""
-        return self.difficulty.weights() if side == 0 else log_ratio(self.shares[1].shares)
+        return self.difficulty.weights() if side == 0 else super().class_weights(side)
+
+    def rule(self, shares: torch.Tensor) -> torch.Tensor:
+        """See `ShareWeighted.rule`."""
+        return log_ratio(shares)

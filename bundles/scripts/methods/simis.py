@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 
 from .class_balance import ShareWeighted, gap_to_largest
@@ -12,19 +14,25 @@ class SimiS(ShareWeighted):
     Semi-Supervised Learning", 2022, in the form that the tables of this field compare with).
 
     The paper tops rare classes up with pseudo-labels in proportion to the gap. A voxel cannot be added to an image, so
-    the gap is a weight here: w_c = C (P_max - P_c) in the Dice, the CE and the cross term of a network, where P, the
-    shares, follow its own argmax on the whole batch. Background, the most frequent class, weighs 0.
+    the gap is a weight here: w_c = C (P_max - P_c) in the Dice, the CE and the cross term of a network, where P are the
+    shares of its own argmax on the whole batch. The weights start at C, alike, so that background, which has no gap,
+    leaves the losses slowly.
 
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
-        decay: of the moving average of the shares.
+        decay: of the moving average of the weights.
     """
+
+    def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
+        """See `Method.prepare`: one step of the average from equal weights towards those of the labelled set."""
+        super().prepare(label_files, class_names)
+        self.weights.lerp_(torch.full_like(self.weights, self.weights.shape[1]), self.decay)
 
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
         """See `CrossPseudo.observe`."""
-        for shares, labels in zip(self.shares, pseudo, strict=True):
-            shares.update(labels)
+        for side, labels in enumerate(pseudo):
+            self.follow(side, labels)
 
-    def class_weights(self, side: int) -> torch.Tensor:
-        """See `CrossPseudo.class_weights`."""
-        return gap_to_largest(self.shares[side].shares)
+    def rule(self, shares: torch.Tensor) -> torch.Tensor:
+        """See `ShareWeighted.rule`."""
+        return gap_to_largest(shares)

@@ -53,6 +53,11 @@ def test_equal_shares_weigh_alike_and_unseen_classes_get_finite_weights(rule):
     assert weights[2] == weights.max()
 
 
+def test_a_class_that_is_missing_in_a_batch_counts_as_a_hundred_millionth_of_a_voxel_of_a_million():
+    weights = log_ratio(torch.tensor([0.99, 0.01, 0.0]))
+    assert weights.tolist() == pytest.approx([0.0, 3 * math.log(99) / math.log(0.99e14), 3.0], rel=1e-5)
+
+
 def test_rarest_rates_are_one_for_the_rarest_class_and_for_those_that_were_not_seen():
     assert rarest_rates(SHARES).tolist() == pytest.approx([1 / 64, 1 / 8, 1 / 27, 1.0])
     assert rarest_rates(torch.tensor([0.8, 0.0, 0.2, 0.0])).tolist() == pytest.approx([0.25, 1.0, 1.0, 1.0])
@@ -82,12 +87,24 @@ def test_shares_follow_the_labels_and_stay_without_any():
     assert shares.shares.tolist() == pytest.approx([0.525, 0.27, 0.205])
 
 
-def test_shares_start_with_those_of_the_label_files(tmp_path):
+class ByShare(ShareWeighted):
+    """Weighs each class by its share."""
+
+    def rule(self, shares):
+        return shares
+
+
+def test_weights_start_with_those_of_the_label_files_and_follow_the_batches(tmp_path):
     for name, ids in (("a", [0] * 6 + [1, 2]), ("b", [0] * 7 + [2])):
         nib.save(nib.Nifti1Image(np.array(ids, np.uint8).reshape(2, 2, 2), np.eye(4)), tmp_path / f"{name}.nii.gz")
-    method = ShareWeighted(TwinNet("unet", 2, 1, 3, 2))
+    method = ByShare(TwinNet("unet", 2, 1, 3, 2), decay=0.9)
     method.prepare([str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz")])
-    for bank in method.shares:
-        assert bank.shares.tolist() == pytest.approx([13 / 16, 1 / 16, 2 / 16, 0])
+    for side in (0, 1):
+        assert method.class_weights(side).tolist() == pytest.approx([13 / 16, 1 / 16, 2 / 16, 0])
+    method.follow(1, torch.zeros(0, 4, 4, dtype=torch.long))
+    method.follow(1, torch.tensor([[[3, 3], [3, 0]]]))
+    assert method.class_weights(0).tolist() == pytest.approx([13 / 16, 1 / 16, 2 / 16, 0])
+    expected = [0.9 * 13 / 16 + 0.025, 0.9 / 16, 0.9 * 2 / 16, 0.075]
+    assert method.class_weights(1).tolist() == pytest.approx(expected)
     method.prepare([])
-    assert all(bank.shares.tolist() == [0.25] * 4 for bank in method.shares)
+    assert method.weights.tolist() == [[0.25] * 4] * 2

@@ -12,16 +12,15 @@ LABELLED = torch.tensor([0.7, 0.1, 0.05, 0.02, 0.12, 0.01])
 
 def test_loss_equals_its_formula():
     method = fixed_normalisation(small_method("crest", unsup_weight=0.7, decay=0.9))
-    for bank in method.shares:
-        bank.start(LABELLED)
+    method.weights.copy_(LABELLED)
     image, label, image_u = batch()
     logits = twin_logits(method, image, image_u)
     weights = np.empty((2, 6))
-    for weight, z in zip(weights, logits, strict=True):  # each network has shares of its own
-        followed = 0.9 * LABELLED.numpy() + 0.1 * shares(z.argmax(1)[2:])
-        order = np.argsort(-followed)
+    for weight, z in zip(weights, logits, strict=True):  # each network has weights of its own
+        seen = np.maximum(shares(z.argmax(1)[2:]), 1e-14)
+        order = np.argsort(-seen, kind="stable")
         for place, c in enumerate(order):  # the most frequent class gets what the rarest would have
-            weight[c] = (followed[order[-1 - place]] / followed.max()) ** (1 / 3)
+            weight[c] = 0.9 * LABELLED[c] + 0.1 * (seen[order[-1 - place]] / seen.max()) ** (1 / 3)
     assert not np.allclose(*weights)
     supervised, cross = weighted_losses(logits, label, weights)
     losses = method(image, label, image_u, 1.0)
@@ -30,16 +29,14 @@ def test_loss_equals_its_formula():
     assert losses["loss"].item() == pytest.approx(supervised + 0.7 * cross, rel=1e-5)
 
 
-def test_shares_follow_the_unlabelled_images_alone():
+def test_weights_follow_the_unlabelled_images_only():
     method = fixed_normalisation(small_method("crest"))
-    for bank in method.shares:
-        bank.start(LABELLED)
+    method.weights.copy_(LABELLED)
     image, label, _ = batch()
     method(image, label, None, 0.5)
-    assert all(torch.equal(bank.shares, LABELLED) for bank in method.shares)
+    assert torch.equal(method.weights, LABELLED.repeat(2, 1))
 
 
 def test_power_zero_weighs_all_classes_alike():
     method = small_method("crest", power=0.0)
-    method.shares[0].start(LABELLED)
-    assert method.class_weights(0).tolist() == [1.0] * 6
+    assert method.rule(LABELLED).tolist() == [1.0] * 6
