@@ -16,7 +16,14 @@ from pathlib import Path
 from scripts.errors import UserError
 
 from .checking.cases import ROLES, Cases, check_files, check_labels, labelled_sizes, read_cases, read_labels
-from .checking.components import check_components, check_presets, method_options, named_methods, variants
+from .checking.components import (
+    check_components,
+    check_presets,
+    know_learning_rates,
+    method_options,
+    named_methods,
+    variants,
+)
 from .checking.config import SEPARATOR, Config
 from .checking.expressions import Values, check_expressions
 from .checking.findings import Findings
@@ -84,6 +91,7 @@ def examine(files: Sequence[Path], words: Sequence[str], findings: Findings) -> 
         _set_bundle_root(config, folder, findings)
     values = Values(config)
     source = SourceCode(Path(values.get("bundle_root", str) or folder))
+    know_learning_rates(values, source)
     _check_required(values, findings)
     check_components(values, source, findings)
     check_presets(values, findings)

@@ -27,6 +27,17 @@ def test_config_is_written_with_values_for_what_it_refers_to(
     assert config["output_dir"] == "@run_dir"  # a place, which another call may choose anew
 
 
+def test_config_has_the_learning_rate_of_the_methods_release(
+    compare: Compare, trainings: Trainings, output: Path
+) -> None:
+    compare("dhc,dca", "--preset", "published")
+    rates = {}
+    for method in ("dhc", "dca"):
+        config = json.loads((output / method / "seed0" / "config.json").read_text())
+        rates[method] = config["lr"], config["optimizer"]["lr"]
+    assert rates == {"dhc": (0.01, 0.01), "dca": (0.001, 0.001)}
+
+
 @pytest.mark.parametrize(
     ("change", "difference"),
     [

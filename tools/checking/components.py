@@ -16,6 +16,7 @@ from .source import Definition, Found, SourceCode
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 METHODS = "scripts.methods.METHODS"
 VARIANTS = "scripts.methods.VARIANTS"
+LEARNING_RATE = "scripts.methods.learning_rate"
 VARIANT_PARTS = ("method", "options", "network_options")  # the arguments of `Variant`, in their order
 PRESET_KEY = re.compile(r"@presets\[@preset\]\[['\"](\w+)['\"]\]")
 
@@ -135,6 +136,23 @@ def _check_method(
         if accepted is not None and key not in accepted:
             text = f"expected an option of {what}, found {key!r}{hint(key, accepted)}"
             findings.problem(values.origin(where), text)
+
+
+def know_learning_rates(values: Values, source: SourceCode) -> None:
+    """Tell `values` what `scripts.methods.learning_rate` gives, out of the classes' `published_lr`."""
+    for item_id, component in values.config.components():
+        if component["_target_"] != LEARNING_RATE:
+            continue
+        method, preset, dims, rate = (
+            values.get(f"{item_id}{SEPARATOR}{key}", object)
+            for key in ("method", "preset", "spatial_dims", "otherwise")
+        )
+        cls = named_methods(source).get(str(method))
+        published = source.class_value(cls, "published_lr") if cls else None
+        if published is None or published.node is None or rate is None:
+            continue
+        rates = ast.literal_eval(published.node)
+        values.known[item_id] = rates.get(dims, rate) if preset == "published" else rate
 
 
 def check_presets(values: Values, findings: Findings) -> None:

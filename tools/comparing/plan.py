@@ -12,7 +12,7 @@ from scripts.errors import UserError, first_few
 from scripts.files import sha256, write_json
 
 from ..check import examine
-from ..checking.components import variants
+from ..checking.components import know_learning_rates, variants
 from ..checking.config import SEPARATOR, Config, read_mapping
 from ..checking.expressions import Values
 from ..checking.findings import Findings
@@ -123,12 +123,15 @@ def _resolved(request: Request, method: str, seed: int) -> dict[str, Any]:
     """
     findings = Findings()  # `_examined` has told them
     values = Values(load_config([request.train], parse_overrides(request.words(method, seed), findings), findings))
+    know_learning_rates(values, SourceCode(request.bundle))
     unknown = object()
 
     def at(item_id: str, content: Any) -> Any:
         def inside(key: object, child: Any) -> Any:
             return at(f"{item_id}{SEPARATOR}{key}" if item_id else str(key), child)
 
+        if item_id in values.known:
+            return values.known[item_id]
         if isinstance(content, dict):
             return {key: inside(key, child) for key, child in content.items()}
         if isinstance(content, list):
