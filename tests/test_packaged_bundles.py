@@ -89,7 +89,7 @@ def test_a_package_trains_a_step_from_an_unrelated_folder(
     options = ["--method", "supervised", "--percent", "50", "--steps", "1", "--val_steps", "1", *EXACT]
     runner.run(["run", "training", *config(package, "train"), *where, *options], tmp_path).check()
     trained, packaged = (load_tensors(f / "model.pt") for f in (tmp_path / "run" / "models", package.models))
-    if name != "dca_synapse":  # trained there with dca, here with labels alone
+    if name != "dca_synapse":  # trained there with dca, here with labels only
         assert {k: v.shape for k, v in trained.items()} == {k: v.shape for k, v in packaged.items()}
 
 
@@ -119,7 +119,7 @@ def test_monai_loads_the_network_of_a_package(packages: dict[str, Package]) -> N
         device="cpu",
         args_file={"bundle_root": str(package.folder)},
     )
-    assert type(network).__name__ == "SegmentationNet"  # that of labels alone, not the config's default
+    assert type(network).__name__ == "SegmentationNet"  # that of labels only, not the config's default
     state = load_tensors(package.models / "model.pt")
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 

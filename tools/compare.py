@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         required=True,
-        help='names such as "supervised,cps,dca"; "all" methods, all "variants", "fully_supervised" (labels alone, '
+        help='names such as "supervised,cps,dca"; "all" methods, all "variants", "fully_supervised" (labels only, '
         "with 100 %% of them)",
     )
     parser.add_argument("--dataset_dir", required=True, type=Path, help="data set with its datalist.json")

@@ -44,7 +44,7 @@ class Method(nn.Module):
         Args:
             image: [B_l, C_in, *spatial], labelled.
             label: [B_l, *spatial], class ids of `image`.
-            image_u: [B_u, C_in, *spatial], unlabelled, or None: then the method trains on labels alone.
+            image_u: [B_u, C_in, *spatial], unlabelled, or None: then the method trains on labels only.
             progress: share of the training that is done, in [0, 1].
 
         Returns:

@@ -1,4 +1,4 @@
-"""Training on the labels alone: the reference that every semi-supervised method must beat."""
+"""Training on labels only: the reference that every semi-supervised method must beat."""
 
 from __future__ import annotations
 
