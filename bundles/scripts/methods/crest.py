@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import torch
 
 from ..networks import TwinNet
@@ -23,8 +21,6 @@ class CReST(ShareWeighted):
         decay: of the moving average of the weights.
         power: of the frequencies; 0 weighs all classes alike.
     """
-
-    published_network: ClassVar[dict[str, Any]] = {"initialisation": "kaiming_xavier"}
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class CrossPseudo(SemiSupervised):
     """
 
     network = TwinNet
+    published_network: ClassVar[dict[str, Any]] = {"initialisation": "kaiming_xavier"}
     published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
 
     def __init__(
@@ -94,8 +95,6 @@ class CPS(CrossPseudo):
     Args:
         predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
     """
-
-    published_network: ClassVar[dict[str, Any]] = {"initialisation": "kaiming_xavier"}
 
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:
         """See `CrossPseudo.observe`."""

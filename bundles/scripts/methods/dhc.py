@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 
 from ..networks import TwinNet
@@ -23,6 +25,8 @@ class DHC(ShareWeighted):
         decay: of the moving average of the second network's weights.
         window, power: of the difficulty (see `DifficultyTracker`).
     """
+
+    published_network: ClassVar[dict[str, Any]] = {}  # both networks are drawn alike
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from ..losses import segmentation_loss
@@ -29,6 +31,7 @@ class MeanTeacherCopyPaste(MeanTeacher):
     """
 
     network = SegmentationNet
+    published_lr: ClassVar[dict[int, float]] = {}  # that of DCA, whose control it is
 
     def __init__(
         self,
