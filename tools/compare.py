@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         required=True,
         help='names such as "supervised,cps,dca"; "all" methods, all "variants", "fully_supervised" (labels only, '
-        "with 100 %% of them)",
+        'with 100 %% of them), "supervised_4" (labels only, 4 labelled images a step)',
     )
     parser.add_argument("--dataset_dir", required=True, type=Path, help="data set with its datalist.json")
     parser.add_argument("--output", required=True, type=Path, help="folder of the comparison; a run is METHOD/seedN")
