@@ -7,16 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import onnxruntime
 import pytest
 import torch
 from monai.bundle import ConfigParser
 
 from scripts.checkpoints import load_tensors
-from tests import torchscript_app
-from tests.bundle_commands import AMOS, INFER, SYNAPSE, TINY_3D
+from tests.bundle_commands import AMOS, SYNAPSE
 from tests.bundle_runner import BundleRunner
 
 CONFIGS = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
@@ -91,23 +88,6 @@ def test_torchscript_says_what_it_is(exported: Path) -> None:
     metadata = json.loads((SYNAPSE / "configs" / "metadata.json").read_text())
     assert json.loads(files["metadata.json"])["network_data_format"] == metadata["network_data_format"]
     assert json.loads(files["inference.json"]) == json.loads((SYNAPSE / "configs" / "inference.json").read_text())
-
-
-def test_torchscript_without_the_bundles_code_gives_the_label_map_of_the_bundle(
-    runner: BundleRunner, exported: Path, abdomen_phantom: Path, synapse_run: tuple[Path, str], tmp_path: Path
-) -> None:
-    image = str(abdomen_phantom / "images" / "abdomen005.nii.gz")
-    folders = ["--dataset_dir", image, "--output_dir", str(tmp_path / "bundle")]
-    runner.run([*INFER, *folders, "--ckpt_dir", str(synapse_run[0] / "models"), *TINY_3D], SYNAPSE).check()
-    settings = json.dumps(SMALL | {"output_dir": str(tmp_path / "script")})
-    arguments = [str(SYNAPSE / "configs" / "inference.json"), str(exported / "model.ts"), image, settings]
-    runner.run_file(Path(torchscript_app.__file__), arguments, tmp_path).check()
-    maps = [nib.nifti1.load(tmp_path / folder / "abdomen005_seg.nii.gz") for folder in ("bundle", "script")]
-    assert np.array_equal(maps[0].affine, maps[1].affine)
-    assert maps[0].get_data_dtype() == maps[1].get_data_dtype() == np.uint8
-    voxels = [np.asarray(labels.dataobj) for labels in maps]
-    assert len(np.unique(voxels[0])) > 1
-    assert np.array_equal(*voxels)
 
 
 @pytest.mark.parametrize("bundle", [SYNAPSE, AMOS], ids=lambda bundle: bundle.name)

@@ -24,7 +24,7 @@ ALLOWED_IN_SCRIPTS = {"scripts", "torch", "monai", "ignite", "numpy", "scipy", "
     sys.stdlib_module_names
 )
 # Beside it, only where the user asks for it, and so only inside a function (docs/architecture.md, "Rules").
-OPTIONAL_IN_SCRIPTS = {"inference.py": {"openvino"}}
+OPTIONAL_IN_SCRIPTS = {"backends.py": {"openvino"}}
 UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 FORBIDDEN_CALLS = {"eval", "exec", "__import__"}
 FORBIDDEN_METHODS = {"os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "shutil.unpack_archive"}

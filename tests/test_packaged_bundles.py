@@ -17,6 +17,7 @@ import torch
 
 from scripts.checkpoints import load_tensors
 from scripts.files import sha256
+from tests import torchscript_app
 from tests.bundle_commands import INFER, places
 from tests.bundle_runner import BundleRunner
 from tests.packages import Package, read_array, run_label_app
@@ -24,6 +25,7 @@ from tools.__main__ import main
 
 EXACT = ["--amp", "false"]  # as MONAI Label infers
 NAMES = ("dca_acdc", "dca_synapse", "dca_amos")
+Exports = dict[str, Path]
 MACHINE_PATH = re.compile(rb"/(?:work|home|root|tmp|usr|opt)/[\w.]+")
 
 
@@ -39,15 +41,22 @@ def config(package: Package, name: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def exported(runner: BundleRunner, packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models of dca_acdc with model.ts, made from its package by MONAI's own command."""
-    package = packages["dca_acdc"]
-    models = shutil.copytree(package.models, tmp_path_factory.mktemp("exported") / "models")
-    # The command resolves the network before anything puts the bundle on the path: it has to start in the package.
-    files = ["--filepath", str(models / "model.ts"), "--ckpt_file", "models/model.pt"]
-    files += ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
-    runner.run(["ckpt_export", "network_def", *files], package.folder).check()
-    return models
+def scripts(runner: BundleRunner, packages: dict[str, Package], tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """The models of each package with model.ts, made by MONAI's own command."""
+    folders = {}
+    for name, package in packages.items():
+        folders[name] = shutil.copytree(package.models, tmp_path_factory.mktemp("exported") / "models")
+        # The command resolves the network before anything puts the bundle on the path: it has to start in the package.
+        files = ["--filepath", str(folders[name] / "model.ts"), "--ckpt_file", "models/model.pt"]
+        files += ["--meta_file", "configs/metadata.json", "--config_file", "configs/plain/inference.json"]
+        runner.run(["ckpt_export", "network_def", *files], package.folder).check()
+    return folders
+
+
+@pytest.fixture(scope="module")
+def exported(scripts: Exports) -> Path:
+    """The models of dca_acdc with model.ts."""
+    return scripts["dca_acdc"]
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +102,26 @@ def test_a_package_trains_a_step_from_an_unrelated_folder(
         assert {k: v.shape for k, v in trained.items()} == {k: v.shape for k, v in packaged.items()}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_ts_segments_as_its_package_does_where_no_code_of_the_bundle_is(
+    runner: BundleRunner,
+    packages: dict[str, Package],
+    scripts: Exports,
+    predictions: dict[str, Path],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    settings = json.dumps({"output_dir": str(tmp_path / "out")})
+    arguments = [str(scripts[name] / "model.ts"), str(packages[name].image), settings]
+    runner.run_file(Path(torchscript_app.__file__), arguments, tmp_path).check()
+    ours, theirs = (nib.nifti1.load(path) for path in (predictions[name], next((tmp_path / "out").iterdir())))
+    assert np.array_equal(ours.affine, theirs.affine)
+    assert ours.get_data_dtype() == theirs.get_data_dtype() == np.uint8
+    found, expected = (np.asarray(labels.dataobj) for labels in (theirs, ours))
+    assert len(np.unique(expected)) > 1
+    assert (found == expected).mean() > 0.9999  # MONAI's inverse rounds otherwise
+
+
 def test_all_bundles_infer_in_one_process_in_every_order(
     runner: BundleRunner, packages: dict[str, Package], predictions: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -132,7 +161,10 @@ def test_an_export_travels_in_the_package_without_the_paths_of_the_machine(
     assert main(["package", package.name, "--models", str(exported), "--output", str(tmp_path / "dist")]) == 0
     packed = tmp_path / "dist" / package.name / "models" / "model.ts"
     assert not holds_machine_paths(packed)
-    script = torch.jit.load(packed)
+    files = {"inference.json": ""}
+    script = torch.jit.load(packed, _extra_files=files)
+    plain = package.folder / "configs" / "plain" / "inference.json"
+    assert json.loads(files["inference.json"]) == json.loads(plain.read_text())
     weights = load_tensors(package.models / "model.pt")
     assert all(torch.equal(script.state_dict()[key], value) for key, value in weights.items())
     image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,7 @@
-"""What an application does that has a bundle's inference.json and model.ts, but none of its code.
+"""What an application does that has a bundle's model.ts, but none of its code.
 
-`python torchscript_app.py INFERENCE_JSON MODEL_TS IMAGE SETTINGS`; SETTINGS is a JSON object that replaces keys.
+`python torchscript_app.py MODEL_TS IMAGE SETTINGS`; SETTINGS is a JSON object that replaces keys of the inference.json
+in model.ts.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ import torch
 from monai.bundle import ConfigParser
 
 
-def main(config: str, model: str, image: str, settings: str) -> None:
-    """Segment an image as the config says, and save the label map where it says."""
+def main(model: str, image: str, settings: str) -> None:
+    """Segment an image as the model's settings say, and save the label map where they say."""
     assert importlib.util.find_spec("scripts") is None
-    parser = ConfigParser()
-    parser.read_config(config)
+    files = {"inference.json": ""}
+    network = torch.jit.load(model, _extra_files=files).eval()
+    parser = ConfigParser(json.loads(files["inference.json"]))
     parser.update(json.loads(settings))
     preprocessing, inferer, postprocessing = map(
         parser.get_parsed_content, ("preprocessing", "inferer", "postprocessing")
     )
     item = preprocessing({"image": image})
     with torch.no_grad():
-        item["pred"] = inferer(item["image"][None], torch.jit.load(model).eval())[0]
+        item["pred"] = inferer(item["image"][None], network)[0]
     postprocessing(item)
 
 

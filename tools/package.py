@@ -13,14 +13,17 @@ from typing import Any
 
 from scripts.datalists import read_json
 from scripts.errors import UserError
+from scripts.files import write_json
 
 from .sums import SUMS, expect_replaceable, write_sums
+from .torchscript import plain_settings
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 # What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
 # without git. `demo.json` and `.gitkeep` serve the checkout alone.
 CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
 REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
+PLAIN = "configs/plain/inference.json"  # for exports, whose users have none of the bundle's code
 FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
 
 
@@ -82,6 +85,8 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
 
             model = add_model(source, staged)
         expect_no_machine_paths(staged, bundle)
+        inference = read_json(staged / "configs" / "inference.json", "bundle's settings")
+        write_json(staged / PLAIN, plain_settings(inference))
         files = write_sums(staged)
         _zip(staged, zipped)
         size = zipped.stat().st_size

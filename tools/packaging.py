@@ -13,10 +13,11 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 
 from scripts.checkpoints import load_predictor, load_tensors
+from scripts.datalists import read_json
 from scripts.errors import UserError, expect_one_of
 from scripts.files import sha256, write_json
 
-from .torchscript import read_script
+from .torchscript import plain_settings, read_script
 from .trained import read_description, trained_settings
 
 
@@ -59,13 +60,14 @@ def add_model(source: Path, staged: Path) -> str:
 def export_script(staged: Path) -> None:
     """Make model.ts of a packaged bundle that has model.pt."""
     with tempfile.TemporaryDirectory() as scratch:
-        script = Path(scratch) / "model.ts"
+        script, settings = Path(scratch) / "model.ts", Path(scratch) / "inference.json"
+        write_json(settings, plain_settings(_inference(staged)))
         ckpt_export(
             "network_def",
             filepath=str(script),
             ckpt_file=str(staged / "models" / "model.pt"),
             meta_file=str(staged / "configs" / "metadata.json"),
-            config_file=str(staged / "configs" / "inference.json"),
+            config_file=str(settings),
         )
         _add_script(script, staged)
 
@@ -103,12 +105,18 @@ def _set_defaults(path: Path, trained: Mapping[str, Any], description: Path) -> 
         write_json(path, config)
 
 
+def _inference(staged: Path) -> dict[str, Any]:
+    return read_json(staged / "configs" / "inference.json", "bundle's settings")
+
+
 def _add_script(script: Path, staged: Path) -> None:
     """Add model.ts, if it is the export of this model with these configs: applications run it without the rest."""
     settings, exported = read_script(script)
     weights = load_tensors(staged / "models" / "model.pt")
     same = exported.keys() == weights.keys() and all(torch.equal(exported[key], weights[key]) for key in weights)
-    if not same or settings != json.loads((staged / "configs" / "inference.json").read_text(encoding="utf-8")):
+    inference = _inference(staged)
+    plain = plain_settings(inference)
+    if not same or settings not in (inference, plain):
         found = "other settings in its inference.json" if same else "other weights"
         raise UserError(
             f"{script}: expected an export of model.pt with the settings it was trained with, found {found}; "
@@ -117,5 +125,7 @@ def _add_script(script: Path, staged: Path) -> None:
     # torch keeps beside the code where each line came from: paths of the machine that exported it. Nothing needs them.
     with zipfile.ZipFile(script) as old, zipfile.ZipFile(staged / "models" / "model.ts", "w") as new:
         for entry in old.infolist():
-            if not entry.filename.endswith(".debug_pkl"):
+            if entry.filename.endswith("/extra/inference.json"):
+                new.writestr(zipfile.ZipInfo(entry.filename), json.dumps(plain))
+            elif not entry.filename.endswith(".debug_pkl"):
                 new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry))

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from scripts.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+# The step of a bundle's postprocessing that needs the bundle's code, and what MONAI has in its place.
+OWN = "scripts.inference.native_grid.LabelsOnImageGridd"
+MONAIS: list[dict[str, Any]] = [
+    {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "@image_key",
+     "nearest_interp": False, "to_tensor": True},
+    {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+]  # fmt: skip
+
+
+def plain_settings(inference: dict[str, Any]) -> dict[str, Any]:
+    """A bundle's inference.json for programs without its code: what comes before and after the network is MONAI's.
+
+    The label maps are those of the bundle but for rounding, and need more memory: every class at the image's size.
+    """
+    post = inference["postprocessing"]
+    steps = [plain for step in post["transforms"] for plain in (MONAIS if step["_target_"] == OWN else [step])]
+    return {**inference, "postprocessing": {**post, "transforms": steps}}
 
 
 def read_script(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -17,6 +36,8 @@ def read_script(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     Raises:
         UserError: no TorchScript module.
     """
+    import torch
+
     files = {"inference.json": ""}
     try:
         state = torch.jit.load(path, "cpu", _extra_files=files).state_dict()

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from .data import TwoStreamLoader
 from .errors import UserError, as_flag
-from .inference import for_inference
+from .inference.backends import for_inference
 from .methods.base import Method
 from .networks import autocast_dtype, miscomputed_in_bfloat16, recompute_finest_levels
 

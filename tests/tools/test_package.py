@@ -77,7 +77,8 @@ def test_a_package_holds_what_the_history_holds(pack: Pack, output: Path, name: 
     expected = {path for path in paths if path != "scripts"} - FOR_THE_CHECKOUT
     assert pack(name)[0] == 0
     packed = files_in(output / name)
-    assert {file for file in packed if not file.startswith("models/")} - {"SHA256SUMS"} == expected
+    made = {"SHA256SUMS", "configs/plain/inference.json"}
+    assert {file for file in packed if not file.startswith("models/")} == expected | made
     assert not any(path.is_symlink() for path in (output / name).rglob("*"))
 
 

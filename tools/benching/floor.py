@@ -26,7 +26,7 @@ def windows() -> Callable[[], Any]:
     """DCANet on four windows at once, as inference does it."""
     import torch
 
-    from scripts.inference import Autocast
+    from scripts.inference.backends import Autocast
 
     network = steps.channels_last(steps.dca({}).predictor).eval()
     run = Autocast(network, torch.device("cpu"))

@@ -18,7 +18,8 @@ from torch import nn
 
 from scripts.errors import UserError, first_line
 from scripts.files import sha256
-from scripts.inference import for_inference
+from scripts.inference.backends import for_inference
+from scripts.inference.native_grid import LabelsOnImageGridd, resampled
 from scripts.networks.blocks import crop_to, pad_to_multiple
 from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 
@@ -150,13 +151,11 @@ class Segmenter:
 
     def _native(self, item: dict[str, Any], values: torch.Tensor) -> NDArray[np.uint8]:
         """Maps [C, *network grid] of numbers from 0 to 1 to the image's own grid, in 1 / 255."""
-        if "slab_pred" in self.parser:
-            slab_pred = self.parser.get_parsed_content("slab_pred")
-            starts = self.parser.get_parsed_content("slab_starts")(cast(MetaTensor, values).meta)
-            parts = [_as_bytes(slab_pred(values, z)) for z in starts]
-            return np.concatenate(parts, axis=-1)
         native: Any = item | {"pred": values}
         for step in self.transforms:
+            if isinstance(step, LabelsOnImageGridd):
+                slabs = resampled(cast(MetaTensor, values), step.slab)
+                return np.concatenate([_as_bytes(slab) for slab in slabs], axis=-1)
             if isinstance(step, Invertd):
                 native = step(native)
         return _as_bytes(native["pred"])

@@ -18,7 +18,7 @@ from scripts.errors import UserError, user_message
 from ...segmenting.preparing import prepare
 from ...segmenting.running import Work
 from ...segmenting.segmenter import Options
-from ...torchscript import read_script
+from ...torchscript import plain_settings, read_script
 from .operators import BundleSegmenter, ResultWriter, SeriesLoader, SeriesSelector
 from .outcome import Outcome
 
@@ -119,7 +119,7 @@ def _extract_weights(context: AppContext, bundle: Path, target: Path) -> Path:
         )
     settings, state = read_script(found[0])
     config = bundle / "configs" / "inference.json"
-    if settings != read_json(config, "bundle's settings"):
+    if settings != plain_settings(read_json(config, "bundle's settings")):
         raise UserError(
             f"{found[0]}: expected a model of the bundle {bundle.name} with the settings of {config}, found another; "
             "write an app of its own for it (`python -m tools deploy`)"

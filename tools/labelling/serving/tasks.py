@@ -78,7 +78,7 @@ class Infer(BundleInferTask):
         return data
 
     def _get_network(self, device: str, data: Any) -> torch.nn.Module:
-        from scripts.inference import Autocast
+        from scripts.inference.backends import Autocast
 
         network = super()._get_network(device, data)
         return Autocast(network, torch.device(device), self.bundle_config.get("amp", True)).eval()

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import UserError, as_flag, expect_one_of
-from .networks import autocast_dtype
+from ..errors import UserError, as_flag, expect_one_of
+from ..networks import autocast_dtype
 
 
 def for_inference(network: nn.Module, device: torch.device | str, amp: bool = True, engine: str = "torch") -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from scripts.errors import UserError
-from scripts.inference import Autocast, OpenVINO, for_inference
+from scripts.inference.backends import Autocast, OpenVINO, for_inference
 from scripts.methods import METHODS, create_predictor
 from scripts.networks import DCANet
 from tests.bundle_runner import ENVIRONMENT, ROOT
@@ -121,7 +121,7 @@ def test_openvino_takes_the_precision_that_torch_would(
 
 def test_openvino_tells_nobody_of_its_use_and_is_not_imported_unless_asked_for() -> None:
     program = (
-        "import sys, torch; from scripts.inference import for_inference; "
+        "import sys, torch; from scripts.inference.backends import for_inference; "
         "for_inference(torch.nn.Identity(), 'cpu'); print('openvino' in sys.modules); "
         "for_inference(torch.nn.Identity(), 'cpu', engine='openvino'); "
         "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__)"
