@@ -25,6 +25,7 @@ SHIFT, SCALE = np.array([-2.012, 1.513, 2.017]), np.array([0.3717, 0.3331, 0.430
 TURNS = {
     "aligned": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "axes exchanged": [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
+    "turned a little": [[1, 0.027, 0], [-0.027, 1, 0], [0, 0, 1]],  # the far end by less than a voxel of the grid
     "sheared": [[1, 0.3, 0], [0, 1, -0.2], [0.1, 0, 1]],
 }
 
