@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from scripts.methods.base import Method
-from scripts.methods.mixing import random_boxes
-from scripts.methods.pseudo_labels import largest_components
+from scripts.methods.parts.mixing import random_boxes
+from scripts.methods.parts.pseudo_labels import largest_components
 from tests import numpy_losses
 from tests.method_cases import fixed_normalisation, gradient, small_method
 

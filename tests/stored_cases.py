@@ -12,8 +12,8 @@ import pytest
 import torch
 from monai.transforms import CastToTyped, Compose, ScaleIntensityRanged
 
-from scripts.stores import StoredVolumes
-from scripts.transforms import LoadCased
+from scripts.data.stores import StoredVolumes
+from scripts.data.transforms import LoadCased
 
 Items = list[dict[str, Any]]
 

@@ -14,7 +14,7 @@ import torch
 from nibabel.eulerangles import euler2mat
 
 from scripts.checkpoints import load_tensors
-from scripts.score_tables import read_scores_csv
+from scripts.scoring.tables import read_scores_csv
 from tests.bundle_commands import (
     EVALUATE,
     INFER,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.datalists import patients_by_role
+from scripts.data.datalists import patients_by_role
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 SPLITS = {path.relative_to(BUNDLES).as_posix(): path for path in sorted(BUNDLES.glob("*/splits/*.json"))}

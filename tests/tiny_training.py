@@ -15,14 +15,14 @@ from monai.engines import Workflow
 from monai.handlers import ValidationHandler
 from monai.transforms import Compose, OneOf, RandFlipd, RandRotate90d, RandRotated, Resized, ScaleIntensityd
 
-from scripts.checkpoints import BestModel, ResumeCheckpoint
-from scripts.data import SampleDataset, TwoStreamLoader
-from scripts.datalists import load_split
-from scripts.engine import SegmentationEvaluator, SemiSupervisedTrainer
-from scripts.handlers import CurveLog
+from scripts.data.datalists import load_split
+from scripts.data.streams import SampleDataset, TwoStreamLoader
+from scripts.data.transforms import LoadCased
+from scripts.inference.evaluator import SegmentationEvaluator
 from scripts.methods import METHODS, create_predictor
 from scripts.methods.base import Method
-from scripts.transforms import LoadCased
+from scripts.training.engine import SemiSupervisedTrainer
+from scripts.training.handlers import BestModel, CurveLog, ResumeCheckpoint
 
 CPU = torch.device("cpu")
 BOTH = {"keys": ["image", "label"], "allow_missing_keys": True}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from scripts.errors import UserError, expect_at_least
+from scripts.errors import UserError
+from scripts.settings import expect_at_least
 
 
 def read_pairs(words: Sequence[str], option: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.errors import UserError, expect_at_least, expect_one_of
+from scripts.errors import UserError
 from scripts.files import write_json
+from scripts.settings import expect_at_least, expect_one_of
 
 from .benching import SUBJECTS
 from .benching.jobs import Job, load_jobs

@@ -18,7 +18,7 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from numpy.typing import NDArray
 
-from scripts.datalists import HIGHEST_IN_FAT, LARGEST_SHIFT, grid_shift
+from scripts.data.checks import HIGHEST_IN_FAT, LARGEST_SHIFT, grid_shift
 from scripts.errors import UserError
 
 MOST_BELOW_IN_MR = 0.25  # share of voxels; MR starts at about 0, and more than half of a CT is fat, lung and air

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.datalists import read_json
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import read_json, write_json
 
 from .sums import SUMS, expect_replaceable, write_sums
 from .torchscript import plain_settings

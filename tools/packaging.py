@@ -13,9 +13,9 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 
 from scripts.checkpoints import load_predictor, load_tensors
-from scripts.datalists import read_json
-from scripts.errors import UserError, expect_one_of
-from scripts.files import sha256, write_json
+from scripts.errors import UserError
+from scripts.files import read_json, sha256, write_json
+from scripts.settings import expect_one_of
 
 from .torchscript import plain_settings, read_script
 from .trained import read_description, trained_settings

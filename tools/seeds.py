@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.errors import UserError
-from scripts.score_tables import over_seeds, read_scores_csv, text_table, write_scores_csv
+from scripts.scoring.tables import over_seeds, read_scores_csv, text_table, write_scores_csv
 
 PREFIX = "scores_"  # of the files per case and class that `evaluating` writes
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the CSV file and print a table for each kind of scores that the evaluations wrote.
 
-    The file has the columns of `score_tables.over_seeds` after "scores", the kind: native_mm for scores_native_mm.csv.
+    The file has the columns of `over_seeds` after "scores", the kind: native_mm for scores_native_mm.csv.
 
     Raises:
         UserError: a folder without scores or given twice, or runs that were not evaluated alike.

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.datalists import patients_by_role, read_json
+from scripts.data.datalists import patients_by_role
 from scripts.errors import UserError, first_few
-from scripts.files import write_json
+from scripts.files import read_json, write_json
 
 from .arguments import read_pairs
 from .comparing.executors import run_here

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.datalists import read_json
 from scripts.errors import UserError, first_few
+from scripts.files import read_json
 
 NAMED = {"method": "method", "preset": "preset", "network_options": "network"}  # all that older files have
 MOST_NESTED = 8  # levels of mappings and lists
@@ -71,7 +71,7 @@ A_NAME: Kind = ("a plain name", _is_name)
 SIZES: Kind = ("a list of whole numbers above 0", _list_of(_is_size))
 NUMBERS: Kind = ("a list of numbers", _list_of(_is_number))
 OPTIONS: Kind = ("a mapping of names to plain values or lists of them", _are_options)
-# A command line hands the words over: see `scripts.errors.as_flag`.
+# A command line hands the words over: see `scripts.settings.as_flag`.
 FLAG: Kind = ("true, false or null", lambda value: isinstance(value, bool) or value in (None, "true", "false"))
 
 # What a training records of itself under "inference": see `about` in train.json.

@@ -61,47 +61,6 @@ def user_message(error: BaseException | None) -> str | None:
     return None
 
 
-def expect_one_of(name: str, value: object, allowed: Iterable[str]) -> None:
-    """Make sure that a setting has one of its values, before anything depends on it.
-
-    Raises:
-        UserError: another value.
-    """
-    known = list(allowed)
-    if value not in known:
-        raise UserError(f"{name}: expected a known value, found {value!r}; {did_you_mean(str(value), known)}")
-
-
-def expect_at_least(name: str, value: float, least: float) -> None:
-    """Make sure that a number is not too small.
-
-    Raises:
-        UserError: a smaller one.
-    """
-    if value < least:
-        raise UserError(f"{name}: expected at least {least:g}, found {value!r}")
-
-
-def expect_volume_settings(spacing: Sequence[float], window: Sequence[float], overlap: float | Sequence[float]) -> None:
-    """Make sure that the grid, the intensities and the windows of a 3D bundle make sense, before data are read.
-
-    Args:
-        spacing: mm per axis, above 0.
-        window: the intensities that become 0 and 1, the lower first.
-        overlap: share of a window that the next one covers again, from 0 to below 1; one number or one per axis.
-
-    Raises:
-        UserError: the first of them that does not.
-    """
-    if len(spacing) != 3 or not all(mm > 0 for mm in spacing):
-        raise UserError(f"spacing: expected three numbers of mm above 0, found {list(spacing)}; set `spacing`")
-    if len(window) != 2 or not window[0] < window[1]:
-        raise UserError(f"window: expected two intensities, the lower first, found {list(window)}; set `window`")
-    shares = [overlap] if isinstance(overlap, int | float) else list(overlap)
-    if len(shares) not in (1, 3) or not all(0 <= share < 1 for share in shares):
-        raise UserError(f"overlap: expected shares from 0 to below 1, found {overlap}; set `overlap`")
-
-
 def report_in_one_line() -> None:
     """Make this process end on a user's mistake with one line on stderr and exit code 2, instead of a traceback.
 
@@ -135,17 +94,3 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
-
-
-def as_flag(name: str, value: object) -> bool:
-    """A switch as a command line hands it over: MONAI passes `true` and `false` on as words, and every word is true.
-
-    Raises:
-        UserError: neither a bool nor one of these words.
-    """
-    if isinstance(value, bool):
-        return value
-    flag = {"true": True, "false": False}.get(str(value).lower()) if isinstance(value, str) else None
-    if flag is None:
-        raise UserError(f"{name}: expected true or false, found {value!r}")
-    return flag

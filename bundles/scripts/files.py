@@ -92,3 +92,20 @@ def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal; of large files, too, without reading them into memory."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read a JSON object from a file; `kind` names the file's role in the error.
+
+    Raises:
+        UserError: the file is missing or does not hold a JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a {kind}, found no such file; check the path or run `prepare`") from None
+    except (ValueError, RecursionError) as error:  # no JSON or no text, numbers of thousands of digits, endless nesting
+        raise UserError(f"{path}: expected a {kind} in JSON, found text that does not parse ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a {kind} (a JSON object), found a {type(content).__name__}")
+    return content

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from .errors import expect_one_of
+from .settings import expect_one_of
 
 ABSENT_RULES = ("skip", "smooth", "probability")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from scripts.errors import DISK_ADVICE, UserError, as_flag, expect_volume_settings, user_message
+from scripts.errors import DISK_ADVICE, UserError, user_message
+from scripts.settings import as_flag, expect_volume_settings
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 

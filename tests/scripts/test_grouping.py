@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from scripts.class_sizes import class_sizes
 from scripts.errors import UserError
-from scripts.grouping import RULES, class_sizes, group_classes
+from scripts.grouping import RULES, group_classes
 
 GAP_RULES = [rule for rule in RULES if rule != "manual"]
 examples = settings(deadline=None, derandomize=True, max_examples=100)

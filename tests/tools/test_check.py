@@ -119,7 +119,7 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
         ("--train#datasett x", "--train::datasett: expected an id of the config, found one that nothing uses; did you"),
         (
             "--train::trainer::max_epoch 3",
-            "expected an argument of scripts.engine.SemiSupervisedTrainer, found 'max_ep",
+            "expected an argument of scripts.training.engine.SemiSupervisedTrainer, found 'max_ep",
         ),
         ("--network_def::widht 3", "expected an option of the network of method dca, found 'widht'; did you mean 'wid"),
         ("--method_options::unsup_wight 3", "expected an option of method dca, found 'unsup_wight'; did you mean 'uns"),

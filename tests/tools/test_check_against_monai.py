@@ -100,7 +100,7 @@ def test_arguments_are_those_of_the_signature(source: SourceCode, target: str) -
 
 
 def test_arguments_passed_on_to_the_base_are_known(source: SourceCode) -> None:
-    arguments = source.arguments(source.find("scripts.engine.SegmentationEvaluator"))
+    arguments = source.arguments(source.find("scripts.inference.evaluator.SegmentationEvaluator"))
     assert arguments is not None
     assert {"device", "network", "amp", "val_data_loader", "postprocessing"} <= set(arguments)
     assert source.arguments(source.find("monai.transforms.LoadImaged")) is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.datalists import load_split
+from scripts.data.datalists import load_split
 from tools.__main__ import main
 from tools.labelling.serving.requests import RequestError, check_infer, check_name, check_train, lies_in
 from tools.labelling.serving.streams import validation_studies, write_streams

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scripts.datalists import load_split
+from scripts.data.datalists import load_split
 from tools.__main__ import main
 from tools.phantom import make_phantom
 from tools.phantoms import abdomen, heart

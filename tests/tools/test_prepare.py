@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.datalists import load_split
+from scripts.data.datalists import load_split
 from tests.tools.acdc_download import AFFINE, add_patient, noted, save
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.datalists import load_split
+from scripts.data.datalists import load_split
 from tests.tools.abdominal_downloads import (
     CT,
     MR,

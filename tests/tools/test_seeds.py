@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.score_tables import case_rows, write_scores_csv
+from scripts.scoring.tables import case_rows, write_scores_csv
 from tools.__main__ import main
 
 ROOT = Path(__file__).parents[2]

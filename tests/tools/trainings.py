@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from scripts.score_tables import case_rows, summarise, write_scores_csv
+from scripts.scoring.tables import case_rows, summarise, write_scores_csv
 
 Compare = Callable[..., tuple[int, str, str]]  # the fixture: exit code, stdout, stderr
 SMALL = ("image_size=[32,32]", "network_def::width=4", "val_steps=2")

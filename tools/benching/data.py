@@ -84,7 +84,7 @@ def some_steps(
     def make(folder: Path) -> Callable[[], list[float]]:
         from monai.utils import set_determinism
 
-        from scripts.memory import keep_freed_memory
+        from scripts.training.memory import keep_freed_memory
 
         set_determinism(seed=0)
         keep_freed_memory()

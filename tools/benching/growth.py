@@ -61,7 +61,7 @@ def score(size: Sequence[int], classes: int) -> Callable[[Path], Callable[[], No
     def make(folder: Path) -> Callable[[], None]:
         import numpy as np
 
-        from scripts.metrics import DEFAULT_METRICS, case_scores
+        from scripts.scoring.metrics import DEFAULT_METRICS, case_scores
 
         side = int(np.ceil((classes - 1) ** 0.5))
         x, y = (np.arange(n) * side // n for n in size[:2])

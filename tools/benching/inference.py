@@ -138,7 +138,7 @@ def _job(name: str, **phantom: Any) -> Job:
         f"inference, {name}",
         variants=(
             Variant("stock MONAI, fp32, overlap 0.5", runs(STOCK)),
-            Variant("inference.json, OpenVINO", runs({"engine": "openvino"})),  # its start is not timed
+            Variant("inference.json, OpenVINO", runs({"backend": "openvino"})),  # its start is not timed
             Variant("inference.json", runs({})),
         ),
         prepare=functools.partial(prepare, **phantom),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .jobs import BUNDLE, ROOT, Job, Variant
 
 if TYPE_CHECKING:
-    from scripts.engine import SemiSupervisedTrainer
+    from scripts.training.engine import SemiSupervisedTrainer
 
 BATCHES = 4  # in all, over the processes
 VOLUMES, SIZE = 20, (256, 256, 150)

@@ -59,8 +59,8 @@ def with_medpy(folder: Path) -> Callable[[], Scores]:
 
 
 def with_ours(folder: Path) -> Callable[[], Scores]:
-    """`scripts.metrics.case_scores`."""
-    from scripts.metrics import DEFAULT_METRICS, case_scores
+    """`scripts.scoring.metrics.case_scores`."""
+    from scripts.scoring.metrics import DEFAULT_METRICS, case_scores
 
     prediction, label = _load(folder)
 
@@ -74,7 +74,7 @@ def with_ours(folder: Path) -> Callable[[], Scores]:
 JOBS = (
     Job(
         "scores of a case",
-        variants=(Variant("medpy", with_medpy), Variant("scripts.metrics", with_ours)),
+        variants=(Variant("medpy", with_medpy), Variant("scripts.scoring.metrics", with_ours)),
         prepare=prepare,
         tolerance=1e-6,
         goal_speedup=15,

@@ -54,9 +54,9 @@ def dca(options: dict[str, Any], organs: int = ORGANS, width: int | None = None)
 def as_it_is(
     size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None, checkpointing: bool = False
 ) -> Step:
-    """A step as `engine.SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
-    from scripts.memory import keep_freed_memory
+    """A step as `SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
     from scripts.networks import autocast_dtype, recompute_finest_levels
+    from scripts.training.memory import keep_freed_memory
 
     keep_freed_memory()
     method = channels_last(dca(options, organs, width))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from scripts.datalists import patients_by_role
+from scripts.data.datalists import patients_by_role
 from scripts.errors import UserError
 
 from .config import SEPARATOR, read_mapping
@@ -57,7 +57,7 @@ def check_files(values: Values, findings: Findings) -> None:
             where = values.origin(checkpoint_id)
             findings.problem(where, f"expected a checkpoint, found no {checkpoint}; train first, or pass another")
         images = values.get(f"{item_id}{SEPARATOR}source", str)
-        if target == "scripts.datalists.find_images" and images is not None and Path(images).is_dir():
+        if target == "scripts.inference.images.find_images" and images is not None and Path(images).is_dir():
             patterns = ("datalist.json", "**/*.nii", "**/*.nii.gz")
             if not any(next(Path(images).glob(pattern), None) for pattern in patterns):
                 findings.problem(item_id, f"expected NIfTI images or a datalist.json, found none in {images}")
@@ -65,7 +65,7 @@ def check_files(values: Values, findings: Findings) -> None:
 
 def read_cases(values: Values, findings: Findings) -> Cases | None:
     """The cases of the config's `Split`, or None if there is none, or its files cannot be used."""
-    split_id = next((i for i, c in values.config.components() if c["_target_"] == "scripts.datalists.Split"), None)
+    split_id = next((i for i, c in values.config.components() if c["_target_"] == "scripts.data.datalists.Split"), None)
     if split_id is None:
         return None
     datalist_file, split_file = (values.get(f"{split_id}{SEPARATOR}{key}", str) for key in ("datalist", "split"))

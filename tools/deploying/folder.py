@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from scripts.datalists import read_json
 from scripts.errors import UserError
+from scripts.files import read_json
 
 from ..package import copy_bundle, expect_no_machine_paths, models_folder
 from ..packaging import add_model, export_script

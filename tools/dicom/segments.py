@@ -9,8 +9,8 @@ from typing import Any
 
 from pydicom.sr.coding import Code
 
-from scripts.datalists import read_json
 from scripts.errors import UserError
+from scripts.files import read_json
 
 
 @dataclass(frozen=True)

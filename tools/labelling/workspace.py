@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.errors import UserError, expect_one_of
+from scripts.errors import UserError
 from scripts.files import write_json
+from scripts.settings import expect_one_of
 
 from ..bundles import expect_bundle
 from ..trained import read_description, trained_settings

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from scripts.datalists import read_json
 from scripts.errors import UserError, first_few
+from scripts.files import read_json
 
 from ..datalist import Problems
 from .folders import MOST_NAMED

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.datalists import read_json
 from scripts.errors import UserError
+from scripts.files import read_json
 
 if TYPE_CHECKING:
     from ..dicom.reading import Series
@@ -80,7 +80,7 @@ def find_cases(source: Path, output: Path, modality: str, uid: str | None) -> li
 
 
 def _images(source: Path, output: Path) -> list[Path]:
-    from scripts.datalists import find_images
+    from scripts.inference.images import find_images
 
     if source.is_file():
         return [source] if source.name.lower().endswith(NIFTI) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.datalists import read_json
+from scripts.files import read_json
 
 from ..dicom.segments import read_segments
 from ..dicom.writing import Algorithm

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.datalists import read_json
 from scripts.errors import UserError
-from scripts.files import replacing, write_json
+from scripts.files import read_json, replacing, write_json
 
 RECORD = "case.json"  # is in every finished folder
 COLUMNS = ("case", "phase", "class", "name", "voxels", "volume_ml", "disagreement")

@@ -110,8 +110,8 @@ class Segmenter:
         self.prediction = network.prediction if isinstance(network, DCANet) and not self.options.fast else None
         self.groups = _groups(network) if self.prediction else {}
         whole = _WithExperts(network) if self.prediction else network
-        amp, engine = (parser.get_parsed_content(key) for key in ("amp", "engine"))
-        self.network = for_inference(whole, self.device, amp, engine)
+        amp, backend = (parser.get_parsed_content(key) for key in ("amp", "backend"))
+        self.network = for_inference(whole, self.device, amp, backend)
         self.transforms = [
             step for step in parser.get_parsed_content("postprocessing").transforms if not isinstance(step, SaveImaged)
         ]
@@ -122,7 +122,7 @@ class Segmenter:
         Raises:
             UserError: an image that cannot be read, or of another modality.
         """
-        from scripts.datalists import find_images
+        from scripts.inference.images import find_images
 
         self.dataset.data = find_images(image, self.key)
         self.inferer.progress = progress

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.datalists import read_json
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import read_json, write_json
 
 from ..clusters import submit, wait
 from .cases import Case

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scripts.score_tables import STD
+from scripts.scoring.tables import STD
 
 from ..comparing.request import FULLY_SUPERVISED
 from .layout import DECIMALS, Cell, Column, Line, Table

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scripts.score_tables import STD
+from scripts.scoring.tables import STD
 
 from ..comparing.request import FULLY_SUPERVISED, SUPERVISED_4
 from .notes import FLAGS, notes, told

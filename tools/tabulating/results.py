@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.score_tables import ALL, Row, over_seeds, read_scores_csv
+from scripts.scoring.tables import ALL, Row, over_seeds, read_scores_csv
 
 from ..checking.config import read_mapping
 from ..comparing.state import RUN, read_state

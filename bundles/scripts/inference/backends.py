@@ -9,24 +9,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UserError, as_flag, expect_one_of
+from ..errors import UserError
 from ..networks import autocast_dtype
+from ..settings import as_flag, expect_one_of
 
 
-def for_inference(network: nn.Module, device: torch.device | str, amp: bool = True, engine: str = "torch") -> nn.Module:
+def for_inference(
+    network: nn.Module, device: torch.device | str, amp: bool = True, backend: str = "torch"
+) -> nn.Module:
     """The network as it infers: [B, C_in, *spatial] to float32 [B, C, *spatial] in eval mode, without gradients.
 
     Args:
         network: with its weights.
         device: where it is.
         amp: use the reduced precision of `autocast_dtype`.
-        engine: "torch", or "openvino" (see `OpenVINO`).
+        backend: "torch", or "openvino" (see `OpenVINO`).
 
     Raises:
-        UserError: another engine, or one that this machine does not have.
+        UserError: another backend, or one that this machine does not have.
     """
-    expect_one_of("engine", engine, ENGINES)
-    return ENGINES[engine](network, torch.device(device), amp)
+    expect_one_of("backend", backend, BACKENDS)
+    return BACKENDS[backend](network, torch.device(device), amp)
 
 
 class Autocast(nn.Module):
@@ -59,7 +62,7 @@ class OpenVINO(nn.Module):
         super().__init__()
         if device.type != "cpu":
             raise UserError(
-                f"engine: expected torch on {device}, found openvino, which runs on cpu; set `device` to cpu"
+                f"backend: expected torch on {device}, found openvino, which runs on cpu; set `device` to cpu"
             )
         # With this package beside it, OpenVINO would report every conversion to its makers.
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -67,7 +70,7 @@ class OpenVINO(nn.Module):
             import openvino
         except ImportError:
             fix = "pip install -r requirements-openvino.txt"
-            raise UserError(f"engine: expected the package openvino, found none; call `{fix}`, or set torch") from None
+            raise UserError(f"backend: expected the package openvino, found none; call `{fix}`, or set torch") from None
         self.network, self.convert, self.core = network, openvino.convert_model, openvino.Core()
         self.options = {
             "INFERENCE_PRECISION_HINT": "bf16" if as_flag("amp", amp) and autocast_dtype(device) else "f32",
@@ -91,4 +94,4 @@ class OpenVINO(nn.Module):
         return torch.from_numpy(self.compiled[image.shape](image.numpy())[0])
 
 
-ENGINES = {"torch": Autocast, "openvino": OpenVINO}
+BACKENDS = {"torch": Autocast, "openvino": OpenVINO}

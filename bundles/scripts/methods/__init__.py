@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UserError, as_flag, did_you_mean
+from ..errors import UserError, did_you_mean
+from ..settings import as_flag
 from .a_and_d import AAndD
 from .abd import ABD
 from .adsh import Adsh
@@ -18,8 +19,8 @@ from .bcp import BCP
 from .beta_fft import BetaFFT
 from .cld import CLD
 from .co_bionet import CoBioNet
+from .cps import CPS
 from .crest import CReST
-from .cross_pseudo import CPS
 from .dca import DCA
 from .dhc import DHC
 from .ga import GA

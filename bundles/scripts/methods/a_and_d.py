@@ -7,13 +7,13 @@ from copy import deepcopy
 import torch
 from monai.networks.layers import gaussian_1d, separable_filtering
 
-from ..errors import expect_at_least
 from ..losses import segmentation_loss
 from ..networks import Decoder, LabelDiffusion, SegmentationNet
 from ..networks.blocks import crop_to, pad_to_multiple
+from ..settings import expect_at_least
 from .base import SemiSupervised
-from .difficulty import DifficultyTracker
-from .pseudo_labels import hard_labels
+from .parts.difficulty import DifficultyTracker
+from .parts.pseudo_labels import hard_labels
 
 
 class AAndD(SemiSupervised):

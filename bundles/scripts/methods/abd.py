@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from ..errors import expect_at_least
 from ..networks import TwinNet
-from .copy_paste import cross_dice
-from .copy_paste_twins import CopyPasteTwins
-from .cubes import from_cubes, to_cubes
+from ..settings import expect_at_least
+from .parts.copy_paste import cross_dice
+from .parts.copy_paste_twins import CopyPasteTwins
+from .parts.cubes import from_cubes, to_cubes
 
 
 class ABD(CopyPasteTwins):

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..losses import cross_entropy, voxel_cross_entropy
 from ..networks import TwinNet
-from .cross_pseudo import CrossPseudo
+from .parts.cross_pseudo import CrossPseudo
 
 BINS = 1000  # of the histograms of probabilities
 

@@ -8,9 +8,9 @@ import torch
 
 from ..losses import segmentation_loss, voxel_cross_entropy
 from ..networks import SegmentationNet
-from .class_balance import keep_at_random
-from .difficulty import PerformanceBank
-from .mean_teacher import MeanTeacher
+from .parts.class_balance import keep_at_random
+from .parts.difficulty import PerformanceBank
+from .parts.mean_teacher import MeanTeacher
 
 
 class Basak(MeanTeacher):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ..errors import expect_one_of
+from ..settings import expect_one_of
 
 
 class Method(nn.Module):

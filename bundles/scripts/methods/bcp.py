@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 
 from ..networks import SegmentationNet
-from .copy_paste import component_labels, labelled_loss, labelled_regions, mix, pairs
-from .mean_teacher import MeanTeacher
+from .parts.copy_paste import component_labels, labelled_loss, labelled_regions, mix, pairs
+from .parts.mean_teacher import MeanTeacher
 
 
 class BCP(MeanTeacher):

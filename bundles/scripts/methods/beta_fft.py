@@ -11,9 +11,9 @@ from torch.nn import functional
 from ..losses import segmentation_loss
 from ..networks import TwinNet
 from .base import sigmoid_ramp
-from .copy_paste import cross_dice
-from .copy_paste_twins import CopyPasteTwins
-from .pseudo_labels import hard_labels
+from .parts.copy_paste import cross_dice
+from .parts.copy_paste_twins import CopyPasteTwins
+from .parts.pseudo_labels import hard_labels
 
 CONCENTRATION = 0.1  # both parameters of the Beta distribution: most mixtures are nearly one of the images
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from ..losses import voxel_cross_entropy
 from ..networks import TwinNet
-from .class_balance import ShareWeighted, inverse_cube_root, keep_at_random
-from .difficulty import ConfidenceBank
+from .parts.class_balance import ShareWeighted, inverse_cube_root, keep_at_random
+from .parts.difficulty import ConfidenceBank
 
 
 class CLD(ShareWeighted):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..networks import TwinNet
-from .class_balance import ShareWeighted, reversed_frequency
+from .parts.class_balance import ShareWeighted, reversed_frequency
 
 
 class CReST(ShareWeighted):

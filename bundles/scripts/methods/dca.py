@@ -10,15 +10,17 @@ from typing import Any, ClassVar, cast
 import torch
 from torch.nn import functional
 
-from ..errors import UserError, expect_one_of
-from ..grouping import Grouping, class_sizes, group_classes
+from ..class_sizes import class_sizes
+from ..errors import UserError
+from ..grouping import Grouping, group_classes
 from ..losses import segmentation_loss
 from ..networks import DCANet, moving_average
 from ..networks.blocks import crop_to, pad_to_multiple
+from ..settings import expect_one_of
 from .base import SemiSupervised
-from .mixing import paste, paste_either_way, random_boxes
-from .pseudo_labels import hard_labels
-from .strong_views import change_intensities
+from .parts.mixing import paste, paste_either_way, random_boxes
+from .parts.pseudo_labels import hard_labels
+from .parts.strong_views import change_intensities
 
 logger = logging.getLogger(__name__)
 

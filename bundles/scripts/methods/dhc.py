@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 
 from ..networks import TwinNet
-from .class_balance import ShareWeighted, log_ratio
-from .difficulty import DifficultyTracker
+from .parts.class_balance import ShareWeighted, log_ratio
+from .parts.difficulty import DifficultyTracker
 
 
 class DHC(ShareWeighted):

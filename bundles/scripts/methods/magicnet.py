@@ -10,16 +10,16 @@ import torch
 from monai.networks.layers.factories import Norm
 from torch.nn import functional
 
-from ..errors import expect_at_least
 from ..losses import segmentation_loss, soft_dice
 from ..networks import LocationHead, SegmentationNet, frozen_statistics, miscomputed_in_bfloat16
 from ..networks.blocks import crop_to, pad_to_multiple
 from ..networks.encoder_decoder import level_widths
-from .class_balance import ClassShares
-from .cubes import exchange, from_cubes, random_orders, to_cubes
-from .mean_teacher import MeanTeacher
-from .pseudo_labels import hard_labels
-from .strong_views import add_noise
+from ..settings import expect_at_least
+from .parts.class_balance import ClassShares
+from .parts.cubes import exchange, from_cubes, random_orders, to_cubes
+from .parts.mean_teacher import MeanTeacher
+from .parts.pseudo_labels import hard_labels
+from .parts.strong_views import add_noise
 
 
 class MagicNet(MeanTeacher):

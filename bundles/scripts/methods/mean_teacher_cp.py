@@ -8,10 +8,10 @@ import torch
 
 from ..losses import segmentation_loss
 from ..networks import SegmentationNet
-from .mean_teacher import MeanTeacher
-from .mixing import paste_either_way
-from .pseudo_labels import hard_labels
-from .strong_views import change_intensities
+from .parts.mean_teacher import MeanTeacher
+from .parts.mixing import paste_either_way
+from .parts.pseudo_labels import hard_labels
+from .parts.strong_views import change_intensities
 
 
 class MeanTeacherCopyPaste(MeanTeacher):

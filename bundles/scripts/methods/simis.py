@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from .class_balance import ShareWeighted, gap_to_largest
+from .parts.class_balance import ShareWeighted, gap_to_largest
 
 
 class SimiS(ShareWeighted):

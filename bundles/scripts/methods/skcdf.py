@@ -13,8 +13,8 @@ from ..losses import segmentation_loss
 from ..networks import AttentionNet, Decoder
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
-from .class_balance import keep_at_random, labelled_shares, rarest_rates
-from .pseudo_labels import hard_labels
+from .parts.class_balance import keep_at_random, labelled_shares, rarest_rates
+from .parts.pseudo_labels import hard_labels
 
 
 class SKCDF(SemiSupervised):

@@ -8,13 +8,13 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from ..errors import expect_at_least
 from ..losses import segmentation_loss
 from ..networks import SegmentationNet, frozen_statistics
 from ..networks.blocks import crop_to, pad_to_multiple
+from ..settings import expect_at_least
 from .base import SemiSupervised
-from .class_separation import ClassSeparation
-from .pseudo_labels import hard_labels
+from .parts.class_separation import ClassSeparation
+from .parts.pseudo_labels import hard_labels
 
 # By spatial dimensions: how many voxels the paper's images have, and the norm of the disturbance in them;
 # the weight of the part without labels, and the share of the training over which it rises.

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from ..errors import expect_at_least
 from ..losses import segmentation_loss
 from ..networks import SegmentationNet
+from ..settings import expect_at_least
 from .base import RAMPS
-from .mean_teacher import MeanTeacher
-from .strong_views import add_noise
+from .parts.mean_teacher import MeanTeacher
+from .parts.strong_views import add_noise
 
 # The share of the largest entropy up to which a voxel counts, at the start and at the end of the training.
 FIRST_SHARE, LAST_SHARE = 0.75, 1.0

@@ -9,7 +9,8 @@ import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import nn
 
-from ..errors import UserError, expect_one_of
+from ..errors import UserError
+from ..settings import expect_one_of
 from .blocks import crop_to, output_conv, pad_to_multiple
 from .convolutions import POINTWISE, convolve
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths

@@ -8,7 +8,8 @@ import torch
 from monai.networks.layers.factories import Norm
 from torch import nn
 
-from ..errors import UserError, expect_one_of
+from ..errors import UserError
+from ..settings import expect_one_of
 from .blocks import STYLES, conv_stack, crop_to, downsampling, output_conv, pad_to_multiple, upsampling
 
 LEVELS = 5

@@ -8,7 +8,7 @@ import torch
 from monai.networks.layers.factories import Norm
 from torch import nn
 
-from ..errors import expect_one_of
+from ..settings import expect_one_of
 from .encoder_decoder import SegmentationNet
 
 PREDICTIONS = ("mean", "first", "second")

@@ -1,4 +1,4 @@
-"""Engines of inference: the precision they run in, and OpenVINO against torch, by the real runtime."""
+"""Backends of inference: the precision they run in, and OpenVINO against torch, by the real runtime."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_openvino_gives_what_torch_gives_for_every_network(name: str) -> None:
     make, size = NETWORKS[name]
     network = with_statistics(make())
     image = torch.randn(1, 1, *size)
-    found = for_inference(network, CPU, amp=False, engine="openvino")(image)
+    found = for_inference(network, CPU, amp=False, backend="openvino")(image)
     torch.testing.assert_close(found, network(image), atol=1e-4, rtol=1e-4)
 
 
@@ -123,7 +123,7 @@ def test_openvino_tells_nobody_of_its_use_and_is_not_imported_unless_asked_for()
     program = (
         "import sys, torch; from scripts.inference.backends import for_inference; "
         "for_inference(torch.nn.Identity(), 'cpu'); print('openvino' in sys.modules); "
-        "for_inference(torch.nn.Identity(), 'cpu', engine='openvino'); "
+        "for_inference(torch.nn.Identity(), 'cpu', backend='openvino'); "
         "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__)"
     )
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "bundles")}
@@ -134,10 +134,10 @@ def test_openvino_tells_nobody_of_its_use_and_is_not_imported_unless_asked_for()
 
 
 def test_an_engine_that_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="engine: expected a known value, found 'tensorrt'; choose one of"):
-        for_inference(nn.Identity(), CPU, engine="tensorrt")
-    with pytest.raises(UserError, match="engine: expected torch on cuda:0, found openvino, which runs on cpu"):
-        for_inference(nn.Identity(), "cuda:0", engine="openvino")
+    with pytest.raises(UserError, match="backend: expected a known value, found 'tensorrt'; choose one of"):
+        for_inference(nn.Identity(), CPU, backend="tensorrt")
+    with pytest.raises(UserError, match="backend: expected torch on cuda:0, found openvino, which runs on cpu"):
+        for_inference(nn.Identity(), "cuda:0", backend="openvino")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match=r"found none; call `pip install -r requirements-openvino.txt`, or set torch"):
-        for_inference(nn.Identity(), CPU, engine="openvino")
+        for_inference(nn.Identity(), CPU, backend="openvino")

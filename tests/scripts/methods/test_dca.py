@@ -9,7 +9,7 @@ from scripts.errors import UserError
 from scripts.losses import segmentation_loss
 from scripts.methods.base import RAMPS
 from scripts.methods.dca import DCA
-from scripts.methods.strong_views import change_intensities
+from scripts.methods.parts.strong_views import change_intensities
 from scripts.networks import DCANet
 from tests.method_cases import batch, fixed_normalisation, gradient
 
@@ -259,8 +259,8 @@ def test_copy_paste_joins_unlabelled_images_and_their_pseudo_labels_with_labelle
     method = dca(batch_norm="fixed", mix="copy_paste")
     image, label, image_u = batch(labelled=1, unlabelled=3)
     left = torch.arange(32).lt(12).expand(3, 32, 32)
-    monkeypatch.setattr("scripts.methods.mixing.random_boxes", lambda n, size, device: left)
-    monkeypatch.setattr("scripts.methods.mixing.swap_at_random", lambda mask: mask)
+    monkeypatch.setattr("scripts.methods.parts.mixing.random_boxes", lambda n, size, device: left)
+    monkeypatch.setattr("scripts.methods.parts.mixing.swap_at_random", lambda mask: mask)
     pseudo_label = method._label_whole(image_u)
     mixed, target = method._mixed(image_u, pseudo_label, image, label)
     for i in range(3):

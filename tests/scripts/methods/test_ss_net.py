@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from scripts.errors import UserError
-from scripts.methods.class_separation import ClassSeparation, draw_by_class
+from scripts.methods.parts.class_separation import ClassSeparation, draw_by_class
 from tests import numpy_losses
 from tests.method_cases import batch, fixed_normalisation, gradient, small_method
 

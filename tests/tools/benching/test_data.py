@@ -14,7 +14,9 @@ from tools.benching.jobs import difference
 def test_small_steps_give_the_same_losses_whatever_their_batches_come_out_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scripts.memory.keep_freed_memory", lambda: True)  # the suite's process is not to be changed
+    monkeypatch.setattr(
+        "scripts.training.memory.keep_freed_memory", lambda: True
+    )  # the suite's process is not to be changed
     data.prepare_slices(tmp_path)
     sources: list[dict[str, Any]] = [{"ready": True}, {"stored": False}, {}, {"num_workers": 2}]
     losses = [data.some_steps(2, bundle=data.SLICES, method="supervised", **one)(tmp_path)() for one in sources]

@@ -17,7 +17,9 @@ from tools.benching.jobs import difference
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "WIDTH", 4)
-    monkeypatch.setattr("scripts.memory.keep_freed_memory", lambda: True)  # the suite's process is not to be changed
+    monkeypatch.setattr(
+        "scripts.training.memory.keep_freed_memory", lambda: True
+    )  # the suite's process is not to be changed
 
 
 @pytest.mark.parametrize("options", [{}, DCA.published], ids=["default", "published"])

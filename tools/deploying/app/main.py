@@ -12,8 +12,8 @@ import torch
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import AppContext, Application, init_app_context
 
-from scripts.datalists import read_json
 from scripts.errors import UserError, user_message
+from scripts.files import read_json
 
 from ...segmenting.preparing import prepare
 from ...segmenting.running import Work

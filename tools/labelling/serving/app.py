@@ -71,8 +71,8 @@ class BundleApp(MONAILabelApp):
         return store
 
     def _check_label(self, study: str, image: str, label: str) -> None:
+        from scripts.data.transforms import LoadCased
         from scripts.errors import UserError
-        from scripts.transforms import LoadCased
 
         try:
             LoadCased(num_classes=len(self.classes) - 1)({"image": image, "label": label})

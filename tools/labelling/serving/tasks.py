@@ -67,7 +67,7 @@ class Infer(BundleInferTask):
         return {**super().run_pre_transforms(data, transforms), "image_path": path}
 
     def _check(self, data: dict[str, Any]) -> dict[str, Any]:
-        from scripts.transforms import check_modality
+        from scripts.data.checks import check_modality
 
         image = data[self.key_image]
         name = os.path.basename(str(image.meta.get("filename_or_obj", "the image")))

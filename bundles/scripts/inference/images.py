@@ -1,0 +1,91 @@
+"""Images to infer on: which there are, and loading them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import Dataset as MonaiDataset
+from monai.transforms import Compose
+
+from ..data.checks import all_finite, check_modality
+from ..errors import UserError, first_line
+from ..files import read_json
+
+
+class ImageDataset(MonaiDataset):
+    """Images to infer on, one by one; a file that cannot be used is named in one line.
+
+    Args:
+        data: items {image_key: path} (see `find_images`).
+        transform: the preprocessing; its first part loads the image.
+        image_key: key of the image.
+        modality: "CT" makes sure that an image holds Hounsfield units; None takes any numbers.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, str]],
+        transform: Compose,
+        image_key: str = "image",
+        modality: str | None = None,
+    ) -> None:
+        super().__init__(data, transform)
+        self.image_key, self.modality = image_key, modality
+
+    def _transform(self, index: int) -> Any:
+        path = self.data[index][self.image_key]
+        try:
+            item = self.transform(dict(self.data[index]), end=1)  # the first transform loads
+        except Exception as error:  # each reader and decompressor raises its own
+            reason = first_line(error.__cause__ or error)
+            raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
+        if not all_finite(item[self.image_key]):
+            raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")
+        check_modality(item[self.image_key], self.modality, path)
+        return self.transform(item, start=1)
+
+
+def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, str]]:
+    """The images to infer on: every NIfTI file of a folder, one file, or the images of a datalist.
+
+    Args:
+        source: a folder that holds a datalist.json or, at any depth, NIfTI files (labels named *_gt and earlier
+            results named *_seg are passed over); or one NIfTI file.
+        image_key: key of the path in each item.
+
+    Returns:
+        Items {image_key: path}, sorted by path.
+
+    Raises:
+        UserError: nothing found, or files that are no volumes of three axes (all of them in one message).
+    """
+    source = Path(source)
+    if (source / "datalist.json").is_file():
+        cases = read_json(source / "datalist.json", "datalist")["cases"]
+        paths = [source.resolve() / case["image"] for case in cases]
+    elif source.is_file():
+        paths = [source]
+    else:
+        names = (p for pattern in ("*.nii", "*.nii.gz") for p in source.rglob(pattern))
+        paths = [p for p in names if not p.name.split(".")[0].endswith(("_gt", "_seg"))]
+    if not paths:
+        raise UserError(f"{source}: expected NIfTI images (*.nii, *.nii.gz), found none; check `dataset_dir`")
+    problems = [problem for path in sorted(paths) if (problem := _header_problem(path))]
+    if problems:
+        raise UserError("; ".join(problems))
+    return [{image_key: str(path)} for path in sorted(paths)]
+
+
+def _header_problem(path: Path) -> str | None:
+    import nibabel as nib  # here, so that reading lists stays light
+
+    try:
+        shape = nib.nifti1.load(path).shape
+    except Exception as error:  # nibabel's and the decompressors' own
+        reason = first_line(error)
+        return f"{path}: expected a readable NIfTI image, found: {reason}"
+    if len(shape) != 3:
+        return f"{path}: expected a volume of three axes, found shape {shape}; convert it to one volume per file"
+    return None

@@ -1,0 +1,38 @@
+"""A teacher that follows the network as a moving average of its weights (Tarvainen and Valpola): its base."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...networks import moving_average
+from ..base import SemiSupervised
+
+
+class MeanTeacher(SemiSupervised):
+    """A semi-supervised method with a teacher, updated after every step. The teacher never receives a gradient.
+
+    Like all that belongs to a method, the teacher is in training mode: its normalisation takes the statistics of its
+    own batch, and its dropout is on, as in the mean teachers of the field.
+
+    Args:
+        predictor: the student.
+        unsup_weight, ramp, ramp_length: see `SemiSupervised`.
+        teacher_decay: of the moving average (see `moving_average`).
+    """
+
+    def __init__(
+        self,
+        predictor: nn.Module,
+        unsup_weight: float = 1.0,
+        ramp: str = "sigmoid",
+        ramp_length: float = 1.0,
+        teacher_decay: float = 0.99,
+    ) -> None:
+        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        self.teacher = moving_average(predictor, teacher_decay)
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """See `Method.after_step`."""
+        self.teacher.update_parameters(self.predictor)

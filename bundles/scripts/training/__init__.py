@@ -1,0 +1,1 @@
+"""Training: the loop, and what is written on the way."""
