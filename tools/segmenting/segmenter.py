@@ -20,7 +20,6 @@ from scripts.errors import UserError, first_line
 from scripts.files import sha256
 from scripts.inference.backends import for_inference
 from scripts.inference.native_grid import LabelsOnImageGridd, resampled
-from scripts.networks.blocks import crop_to, pad_to_multiple
 from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 
 from ..checking.findings import Findings
@@ -185,14 +184,9 @@ class _WithExperts(nn.Module):
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        network = self.network
-        features = network.encoder(pad_to_multiple(x, network.divisor))
-        maps = network.decode_experts(features)
-        stitched = network.stitched(maps[-1])
-        aggregated = network.aggregate(features, maps, stitched)
-        parts = {"aggregated": [aggregated, stitched], "stitched": [stitched, aggregated]}.get(network.prediction)
-        parts = parts or [mean_logits(aggregated, stitched), aggregated, stitched]
-        return crop_to(torch.cat(parts, 1), list(x.shape))
+        aggregated, stitched = self.network.predictions(x)
+        parts = {"aggregated": [aggregated, stitched], "stitched": [stitched, aggregated]}.get(self.network.prediction)
+        return torch.cat(parts or [mean_logits(aggregated, stitched), aggregated, stitched], 1)
 
 
 def _groups(network: DCANet) -> dict[int, str]:

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..grouping import Grouping, group_classes
 from ..losses import segmentation_loss
 from ..networks import DCANet, moving_average
-from ..networks.blocks import crop_to, pad_to_multiple
+from ..networks.blocks import crop_to
 from ..settings import expect_one_of
 from .base import SemiSupervised
 from .parts.mixing import paste, paste_either_way, random_boxes
@@ -143,8 +143,7 @@ class DCA(SemiSupervised):
         if self.jitter > 0:
             images = change_intensities(images, self.jitter)
         shape = list(images.shape)
-        features = net.encoder(pad_to_multiple(images, net.divisor))
-        maps = net.decode_experts(features)
+        features, maps = net.decode(images)
         taught = len(images) if self.unsup_experts else labelled
         expert_logits = crop_to(net.expert_logits([_first(m, taught) for m in maps[-1]]), shape)
         losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
@@ -191,11 +190,8 @@ class DCA(SemiSupervised):
         normalisation takes the statistics of this batch, which early in training fit better than the running ones.
         """
         net = self.predictor if self.teacher is None else cast(DCANet, self.teacher.module)
-        features = net.encoder(pad_to_multiple(image_u, net.divisor))
-        maps = net.decode_experts(features)
-        stitched = net.stitched(maps[-1])
-        labels = self._pseudo_label(stitched, net.aggregate(features, maps, stitched))
-        return crop_to(labels.unsqueeze(1), [1, 1, *image_u.shape[2:]]).squeeze(1)
+        aggregated, stitched = net.predictions(image_u)
+        return self._pseudo_label(stitched, aggregated)
 
     def _mixed(
         self, image_u: torch.Tensor, target: torch.Tensor, image: torch.Tensor, label: torch.Tensor

@@ -24,6 +24,36 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, d
     return functional.conv2d(x, weight, bias, padding=padding, dilation=dilation)
 
 
+def convolve_projected(
+    maps: list[torch.Tensor],
+    projections: list[torch.Tensor],
+    projection_biases: list[torch.Tensor],
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """A convolution of the concatenated 1^d projections of several maps, by one convolution of the maps themselves.
+
+    Both are linear. Beyond the border the projected maps are zero, and their biases with them: what the biases add is a
+    map, and not a number.
+
+    Args:
+        maps: E maps [B, C, *spatial].
+        projections, projection_biases: of the E projections, [M, C, 1, ...] and [M].
+        weight, bias: of the convolution after them, [C_out, E M, *kernel] and [C_out].
+
+    Returns:
+        [B, C_out, *spatial].
+    """
+    parts = weight.split(projections[0].shape[0], dim=1)
+    joint: list[torch.Tensor] = []
+    shift = torch.zeros_like(weight[:, 0])
+    for i in range(len(maps)):
+        joint.append(torch.einsum("om...,mi->oi...", parts[i], projections[i].flatten(1)))
+        shift = shift + torch.einsum("om...,m->o...", parts[i], projection_biases[i])
+    inside = torch.ones_like(maps[0][:1, :1])
+    return convolve(torch.cat(maps, dim=1), torch.cat(joint, dim=1), bias) + convolve(inside, shift.unsqueeze(1), None)
+
+
 class _Pointwise(nn.modules.conv._ConvNd):
     """A 1^d convolution, in inference, too (see `convolve`)."""
 

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import UserError
 from ..settings import expect_one_of
 from .blocks import crop_to, output_conv, pad_to_multiple
-from .convolutions import POINTWISE, convolve
+from .convolutions import POINTWISE, convolve_projected
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
 from .stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
@@ -48,21 +48,19 @@ class DFAM(nn.Module):
         self.attend: Any = nn.Sequential(first, nn.ReLU(inplace=True), last, nn.Softmax(dim=1))
 
     def attention(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """E maps [B, w, *spatial] to the attention [B, E, *spatial]; over the experts it sums to one at every voxel."""
-        # The projections and the convolution after them are linear: one convolution. Beyond the border the projected
-        # maps are zero, and their biases with them: what the biases add is a map, not a number.
-        first = self.attend[0]
-        parts = first.weight.split(first.weight.shape[0], dim=1)
+        """E maps [B, w, *spatial] to the attention [B, E, *spatial], which sums to one at every voxel.
+
+        Each map is projected; the projections are concatenated, convolved, and turned into weights.
+        """
         weights: list[torch.Tensor] = []
-        shift = torch.zeros_like(first.weight[:, 0])
-        for i, project in enumerate(self.project):
+        biases: list[torch.Tensor] = []
+        for project in self.project:
             bias = project.bias
             assert bias is not None  # for TorchScript, where a convolution's bias is optional
-            weights.append(torch.einsum("om...,mi->oi...", parts[i], project.weight.flatten(1)))
-            shift = shift + torch.einsum("om...,m->o...", parts[i], bias)
-        mixed = convolve(torch.cat(maps, dim=1), torch.cat(weights, dim=1), first.bias)
-        inside = torch.ones_like(maps[0][:1, :1])
-        mixed = mixed + convolve(inside, shift.unsqueeze(1), None)
+            weights.append(project.weight)
+            biases.append(bias)
+        first = self.attend[0]
+        mixed = convolve_projected(maps, weights, biases, first.weight, first.bias)
         return self.attend[3](self.attend[2](self.attend[1](mixed)))
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
@@ -252,14 +250,26 @@ class DCANet(nn.Module):
             logits = logits + base.detach()
         return logits
 
+    def decode(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
+        """Images [B, C_in, *spatial] to the encoder's maps (finest first) and the experts', per level (deepest first).
+
+        All are of the images padded to sizes that every level can halve: crop what is made of them (`crop_to`).
+        """
+        features = self.encoder(pad_to_multiple(x, self.divisor))
+        return features, self.decode_experts(features)
+
+    def predictions(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [B, C_in, *spatial] to the logits [B, C, *spatial] of D_A and of the stitched experts, in one pass."""
+        features, maps = self.decode(x)
+        stitched = self.stitched(maps[-1])
+        aggregated = self.aggregate(features, maps, stitched)
+        return crop_to(aggregated, list(x.shape)), crop_to(stitched, list(x.shape))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C_in, *spatial] of any size to logits [B, K + 1, *spatial] of the chosen prediction."""
-        features = self.encoder(pad_to_multiple(x, self.divisor))
-        maps = self.decode_experts(features)
-        if self.prediction == "aggregated":
-            logits = self.aggregate(features, maps)
-        else:
-            logits = self.stitched(maps[-1])
-            if self.prediction == "mean":
-                logits = mean_logits(self.aggregate(features, maps, logits), logits)
+        if self.prediction == "mean":
+            aggregated, stitched = self.predictions(x)
+            return mean_logits(aggregated, stitched)
+        features, maps = self.decode(x)
+        logits = self.stitched(maps[-1]) if self.prediction == "stitched" else self.aggregate(features, maps)
         return crop_to(logits, list(x.shape))

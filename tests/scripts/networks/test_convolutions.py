@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from scripts.networks import convolutions
-from scripts.networks.convolutions import DILATED, DOUBLING, POINTWISE
+from scripts.networks.convolutions import DILATED, DOUBLING, POINTWISE, convolve_projected
 
 SIZES = {2: (8, 12), 3: (4, 8, 6)}
 STOCK = {
@@ -132,3 +132,22 @@ def test_kernels_of_one_voxel_are_traced_without_dilation_for_other_runtimes(spa
         if "convolution" in node.kind()
     ]
     assert dilations == [[1] * spatial_dims]
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_projections_and_a_convolution_of_them_are_one_convolution(spatial_dims: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = STOCK["dilated"][spatial_dims]
+    projections = [conv(3, 4, 1, dtype=torch.float64) for _ in range(3)]
+    after = conv(12, 5, 3, padding=1, bias=bias, dtype=torch.float64)
+    maps = [torch.randn(2, 3, *SIZES[spatial_dims], dtype=torch.float64) for _ in range(3)]
+    expected = after(torch.cat([project(x) for project, x in zip(projections, maps, strict=True)], 1))
+    weights, biases = ([getattr(project, name) for project in projections] for name in ("weight", "bias"))
+    found = convolve_projected(maps, weights, biases, after.weight, after.bias)
+    torch.testing.assert_close(found, expected)
+    parameters = [p for module in (*projections, after) for p in module.parameters()]
+    for ours, theirs in zip(
+        *(torch.autograd.grad(y.square().sum(), parameters) for y in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
