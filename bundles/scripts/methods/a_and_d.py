@@ -64,7 +64,7 @@ class AAndD(SemiSupervised):
         window: int = 50,
         power: float = 0.2,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         expect_at_least("method a_and_d, ddim_steps", ddim_steps, 1)
         expect_at_least("method a_and_d, timesteps", timesteps, ddim_steps)
         self.predictor: SegmentationNet = predictor

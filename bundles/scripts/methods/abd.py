@@ -51,16 +51,16 @@ class ABD(CopyPasteTwins):
     ) -> None:
         super().__init__(
             predictor,
-            unsup_weight,
-            ramp,
-            ramp_length,
-            teacher_decay,
-            absent,
-            pretraining,
-            box,
-            cross_weight,
-            jitter,
-            cut_out,
+            unsup_weight=unsup_weight,
+            ramp=ramp,
+            ramp_length=ramp_length,
+            teacher_decay=teacher_decay,
+            absent=absent,
+            pretraining=pretraining,
+            box=box,
+            cross_weight=cross_weight,
+            jitter=jitter,
+            cut_out=cut_out,
         )
         expect_at_least("method abd, grid", grid, 2)
         expect_at_least("method abd, candidates", candidates, 1)

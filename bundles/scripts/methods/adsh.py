@@ -45,7 +45,7 @@ class Adsh(CrossPseudo):
         decay: float = 0.99,
         as_released: bool = False,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, absent=absent)
         self.as_released = as_released
         banks = nn.ModuleList(ThresholdBank(predictor.num_classes, threshold, decay) for _ in range(2))
         self.banks = cast(Sequence[ThresholdBank], banks)  # for the type checker: what is in the list

@@ -48,7 +48,9 @@ class Basak(MeanTeacher):
         power: float = 2.5,
         confidence_power: float = 1.5,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
+        super().__init__(
+            predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, teacher_decay=teacher_decay
+        )
         self.absent, self.power, self.confidence_power = absent, power, confidence_power
         self.bank = PerformanceBank(predictor.num_classes, ranked, decay)
 

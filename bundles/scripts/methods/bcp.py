@@ -47,7 +47,9 @@ class BCP(MeanTeacher):
         pretraining: float = 0.25,
         box: float = 2 / 3,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
+        super().__init__(
+            predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, teacher_decay=teacher_decay
+        )
         self.num_classes = predictor.num_classes
         self.absent, self.pretraining, self.box = absent, pretraining, box
 

@@ -39,7 +39,7 @@ class CLD(ShareWeighted):
         decay: float = 0.999,
         power: float = 0.5,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, absent=absent)
         self.power = power
         banks = nn.ModuleList(ConfidenceBank(predictor.num_classes, decay) for _ in range(2))
         self.banks = cast(Sequence[ConfidenceBank], banks)  # for the type checker: what is in the list

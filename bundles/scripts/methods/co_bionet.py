@@ -48,7 +48,7 @@ class CoBioNet(SemiSupervised):
         adversarial_weight: float = 0.01,
         threshold: float = 0.4,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         self.predictor: TwinNet = predictor
         self.absent, self.adversarial_weight, self.threshold = absent, adversarial_weight, threshold
         channels, spatial_dims = predictor.num_classes + 1, predictor.first.spatial_dims

@@ -32,7 +32,9 @@ class CReST(ShareWeighted):
         decay: float = 0.99,
         power: float = 1 / 3,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent, decay)
+        super().__init__(
+            predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, absent=absent, decay=decay
+        )
         self.power = power
 
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:

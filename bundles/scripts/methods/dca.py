@@ -91,7 +91,7 @@ class DCA(SemiSupervised):
         jitter: float = 0.0,
         absent: str = "skip",
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         for name, value, allowed in (
             ("expert_dice", expert_dice, ("own", "all")),
             ("unsup_gradient", unsup_gradient, ("encoder", "aggregation")),

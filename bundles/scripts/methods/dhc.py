@@ -39,7 +39,9 @@ class DHC(ShareWeighted):
         window: int = 50,
         power: float = 0.2,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent, decay)
+        super().__init__(
+            predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, absent=absent, decay=decay
+        )
         self.difficulty = DifficultyTracker(predictor.num_classes, window, power)
 
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:

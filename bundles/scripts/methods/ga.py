@@ -42,7 +42,16 @@ class GA(MagicNet):
         balance: float = 0.5,
     ) -> None:
         super().__init__(
-            predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, grid, location_weight, decay, noise
+            predictor,
+            unsup_weight=unsup_weight,
+            ramp=ramp,
+            ramp_length=ramp_length,
+            teacher_decay=teacher_decay,
+            absent=absent,
+            grid=grid,
+            location_weight=location_weight,
+            decay=decay,
+            noise=noise,
         )
         self.hardest, self.balance = hardest, balance
 

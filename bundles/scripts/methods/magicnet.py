@@ -67,7 +67,9 @@ class MagicNet(MeanTeacher):
         decay: float = 0.95,
         noise: float = 0.1,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
+        super().__init__(
+            predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, teacher_decay=teacher_decay
+        )
         expect_at_least("method magicnet, grid", grid, 2)
         self.predictor: SegmentationNet = predictor
         self.absent, self.grid, self.location_weight, self.noise = absent, grid, location_weight, noise

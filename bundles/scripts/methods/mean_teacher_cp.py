@@ -43,7 +43,9 @@ class MeanTeacherCopyPaste(MeanTeacher):
         jitter: float = 0.0,
         absent: str = "skip",
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
+        super().__init__(
+            predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, teacher_decay=teacher_decay
+        )
         self.jitter, self.absent = jitter, absent
 
     def forward(

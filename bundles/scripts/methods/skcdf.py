@@ -54,7 +54,7 @@ class SKCDF(SemiSupervised):
         absent: str = "skip",
         decay: float = 0.99,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         self.predictor: AttentionNet = predictor
         self.absent, self.decay = absent, decay
         self.labelled_decoder: Decoder = deepcopy(predictor.decoder)

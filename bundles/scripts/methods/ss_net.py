@@ -68,7 +68,12 @@ class SSNet(SemiSupervised):
     ) -> None:
         dims = predictor.spatial_dims
         weight = WEIGHT[dims] if unsup_weight is None else unsup_weight
-        super().__init__(predictor, weight, ramp, RAMP_LENGTH[dims] if ramp_length is None else ramp_length)
+        super().__init__(
+            predictor,
+            unsup_weight=weight,
+            ramp=ramp,
+            ramp_length=RAMP_LENGTH[dims] if ramp_length is None else ramp_length,
+        )
         expect_at_least("method ss_net, memory", memory, 1)
         expect_at_least("method ss_net, voxels", voxels, 1)
         self.predictor: SegmentationNet = predictor

@@ -57,7 +57,9 @@ class UAMT(MeanTeacher):
         noise: float = 0.1,
         as_released: bool = False,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, teacher_decay)
+        super().__init__(
+            predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, teacher_decay=teacher_decay
+        )
         expect_at_least("method ua_mt, passes", passes, 1)
         self.absent, self.passes, self.noise = absent, passes, noise
         self.classes = BINARY if as_released else predictor.num_classes + 1

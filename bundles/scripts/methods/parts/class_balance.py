@@ -81,7 +81,7 @@ class ShareWeighted(CrossPseudo):
         absent: str = "skip",
         decay: float = 0.99,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length, absent)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, absent=absent)
         self.decay = decay
         self.register_buffer("weights", torch.ones(2, predictor.num_classes + 1))
 

@@ -57,7 +57,7 @@ class CopyPasteTwins(SemiSupervised):
         jitter: float = 0.8,
         cut_out: float = 0.5,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         self.predictor: TwinNet = predictor
         predictor.second.load_state_dict(predictor.first.state_dict())
         self.teacher = moving_average(predictor.first, teacher_decay)

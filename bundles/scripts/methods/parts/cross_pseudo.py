@@ -41,7 +41,7 @@ class CrossPseudo(SemiSupervised):
         ramp_length: float = 1.0,
         absent: str = "skip",
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         self.predictor: TwinNet = predictor
         self.absent = absent
 

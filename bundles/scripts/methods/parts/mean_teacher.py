@@ -29,7 +29,7 @@ class MeanTeacher(SemiSupervised):
         ramp_length: float = 1.0,
         teacher_decay: float = 0.99,
     ) -> None:
-        super().__init__(predictor, unsup_weight, ramp, ramp_length)
+        super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         self.teacher = moving_average(predictor, teacher_decay)
 
     @torch.no_grad()
