@@ -1,8 +1,7 @@
 """`python -m tools check CONFIG`: resolve a bundle's config without running it and name all that is wrong with it.
 
-What is evaluated: literals, `@references`, and `$` expressions of plain arithmetic, comparison, indexing and a few
-built-in functions (see `checking.expressions`). No component is built, no module that the config names is imported, and
-nothing is written or asked of a network. Classes, functions and their arguments are looked up in the source files.
+MONAI's own parser computes the values that need no component: expressions are run, as by everyone who reads a bundle
+(SECURITY.md). No component is built, and nothing is written. Targets and their arguments are looked up by import.
 """
 
 from __future__ import annotations
@@ -16,20 +15,12 @@ from pathlib import Path
 from scripts.errors import UserError
 
 from .checking.cases import ROLES, Cases, check_files, check_labels, labelled_sizes, read_cases, read_labels
-from .checking.components import (
-    check_components,
-    check_presets,
-    know_learning_rates,
-    method_options,
-    named_methods,
-    variants,
-)
+from .checking.components import check_components, check_presets, method_options, variants
 from .checking.config import SEPARATOR, Config
-from .checking.expressions import Values, check_expressions
 from .checking.findings import Findings
 from .checking.merging import load_config, parse_overrides
 from .checking.sizes import check_sizes
-from .checking.source import SourceCode
+from .checking.values import Values, check_expressions
 
 # The ids that MONAI requires of a training and of an inference bundle (monai.bundle.properties).
 TRAINING_IDS = (
@@ -90,17 +81,15 @@ def examine(files: Sequence[Path], words: Sequence[str], findings: Findings) -> 
     if "bundle_root" in config and "bundle_root" not in overrides:
         _set_bundle_root(config, folder, findings)
     values = Values(config)
-    source = SourceCode(Path(values.get("bundle_root", str) or folder))
-    know_learning_rates(values, source)
     _check_required(values, findings)
-    check_components(values, source, findings)
+    check_components(values, findings)
     check_presets(values, findings)
     check_files(values, findings)
     cases = read_cases(values, findings)
     check_expressions(values, findings)
     check_sizes(values, cases, findings)
     check_labels(values, cases, folder / "metadata.json", findings)
-    return values, cases, _groups(values, cases, source, findings)
+    return values, cases, _groups(values, cases, findings)
 
 
 def _files(text: str) -> list[Path]:
@@ -132,13 +121,12 @@ def _check_required(values: Values, findings: Findings) -> None:
         findings.problem("run", "expected this id, the expressions to run, found none")
 
 
-def _groups(values: Values, cases: Cases | None, source: SourceCode, findings: Findings) -> list[str]:
+def _groups(values: Values, cases: Cases | None, findings: Findings) -> list[str]:
     """The size groups of the classes, for a method that divides them and labelled cases that hold them all."""
     name = values.get("method", str) or ""
-    cls = named_methods(source).get(name)
-    options = variants(source).get(name, {"options": {}})["options"] | (values.get("method_options", dict) or {})
+    options = variants().get(name, {"options": {}})["options"] | (values.get("method_options", dict) or {})
     sizes = labelled_sizes(cases, options.get("size_unit", "mm3")) if cases is not None else {}
-    if cls is None or "grouping" not in (method_options(cls, source) or []) or not sizes or not all(sizes.values()):
+    if "grouping" not in method_options(name) or not sizes or not all(sizes.values()):
         return []
     from scripts.grouping import group_classes
 

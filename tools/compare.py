@@ -96,7 +96,7 @@ def _request(args: argparse.Namespace) -> Request:
         bundle,
         args.dataset_dir.resolve(),
         args.output.resolve(),
-        choose_methods(args.methods, bundle),
+        choose_methods(args.methods),
         read_seeds(args.seeds),
         args.percent,
         args.preset,

@@ -1,4 +1,4 @@
-"""`check`: mistakes in the config files themselves, and that nothing in them is run."""
+"""`check`: mistakes in the config files themselves, and what of them is not run."""
 
 from __future__ import annotations
 
@@ -32,15 +32,28 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_nothing_of_a_config_is_run(check: Check, bundle: Callable[..., Path], tmp_path: Path) -> None:
+def test_no_component_is_built_and_what_the_runner_runs_is_not_run(
+    check: Check, bundle: Callable[..., Path], tmp_path: Path
+) -> None:
     trace = tmp_path / "trace"
     touch = f"__import__('pathlib').Path({str(trace)!r}).touch()"
-    config = bundle(seed=f"${touch}", lr=f"$[{touch} for _ in range(2)][0]", extra={"_target_": "trap.Trap", "x": 1})
-    trap = config.parents[1] / "trap"
-    trap.mkdir()
-    (trap / "__init__.py").write_text(f"{touch}\nclass Trap:\n    def __init__(self, x):\n        {touch}\n")
+    component = {"_target_": "pathlib.Path.touch", "self": f"$__import__('pathlib').Path({str(trace)!r})"}
+    config = bundle(extra=component, more="$@extra or 1", initialize=[f"${touch}"], run=[f"${touch}"])
     code, _, error = check(config, "--bundle_root", config.parents[1])
     assert (code, error) == (0, [])
+    assert not trace.exists()
+
+
+def test_what_a_datalist_says_is_never_run(
+    check: Check, heart_phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(heart_phantom, tmp_path / "data")
+    trace = tmp_path / "trace"
+    content = json.loads((data / "datalist.json").read_text())
+    for case in content["cases"]:
+        case["note"] = f"$__import__('pathlib').Path({str(trace)!r}).touch()"
+    (data / "datalist.json").write_text(json.dumps(content))
+    assert check(TRAIN, data=data)[0] == 0
     assert not trace.exists()
 
 
@@ -56,7 +69,7 @@ def test_nothing_of_a_config_is_run(check: Check, bundle: Callable[..., Path], t
         ({"train": {"trainer": {"max_epochs": 1}}}, "train::dataset, train::inferer: expected this id, which MONAI re"),
         (
             {"presets": {"cpu": {"lr": 1}}},
-            "interpolation: expected a key that exists, found 'interpolation'; choose one of lr",
+            "interpolation: expected a key that exists, found 'interpolation'; correct",
         ),
     ],
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundle_runner import ROOT
 from tests.tools.trainings import Compare, Trainings
 from tools.comparing.state import read_state
 
@@ -122,9 +121,8 @@ def test_all_and_variants_stand_for_the_names_of_the_code(trainings: Trainings) 
     from scripts.methods.variants import VARIANTS
     from tools.comparing.request import choose_methods
 
-    bundle = ROOT / "bundles" / "dca_acdc"
-    assert choose_methods("all", bundle) == [*METHODS]
-    assert choose_methods("dca,variants,dca", bundle) == ["dca", *VARIANTS]
+    assert choose_methods("all") == [*METHODS]
+    assert choose_methods("dca,variants,dca") == ["dca", *VARIANTS]
 
 
 @pytest.mark.parametrize(

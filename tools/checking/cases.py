@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from scripts.data.datalists import patients_by_role
+from scripts.data.datalists import Split, patients_by_role
 from scripts.errors import UserError
 
 from .config import SEPARATOR, read_mapping
-from .expressions import Values
 from .findings import Findings
+from .values import Values
 
 Case = Mapping[str, Any]
 ROLES = ("labelled", "unlabelled", "validation", "test")
@@ -85,8 +85,12 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
     if datalist is None:
         return None
     cases = Cases(Path(datalist_file), _classes(datalist["labels"]), _by_role(datalist["cases"], patients))
+    before = len(findings.problems)
     _check_roles(cases, patients, split_file, findings)
-    values.known[split_id] = cases.roles
+    if len(findings.problems) == before:  # else what depends on the split would fail, too
+        split = Split(datalist_file, split_file, cast(float, percent))
+        split.update({role: [dict(case) for case in found] for role, found in cases.roles.items()})
+        values.give(split_id, split)
     return cases
 
 

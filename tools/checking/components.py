@@ -2,130 +2,139 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
+import functools
+import inspect
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pydoc import ErrorDuringImport, locate
+from typing import TYPE_CHECKING, Any
+
+from scripts.errors import UserError
 
 from .config import SEPARATOR
-from .expressions import Values
 from .findings import Findings, hint
-from .source import Definition, Found, SourceCode
+from .values import Values, missing_module
+
+if TYPE_CHECKING:
+    from monai.bundle.config_item import ComponentLocator
 
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
-METHODS = "scripts.methods.METHODS"
-VARIANTS = "scripts.methods.VARIANTS"
-LEARNING_RATE = "scripts.methods.learning_rate"
-VARIANT_PARTS = ("method", "options", "network_options")  # the arguments of `Variant`, in their order
+CHECKS = "scripts.settings."  # functions that look at settings and do nothing else
 PRESET_KEY = re.compile(r"@presets\[@preset\]\[['\"](\w+)['\"]\]")
 
 
-def check_components(values: Values, source: SourceCode, findings: Findings) -> None:
-    """Find targets and imports that do not exist, and arguments that the targets do not have."""
+def check_components(values: Values, findings: Findings) -> None:
+    """Find targets and imports that do not exist, arguments that the targets do not have, and settings that fail."""
     for item_id, component in values.config.components():
         target = component["_target_"]
         if isinstance(target, str) and target[:1] not in ("$", "@"):
-            _check_target(item_id, target, component, values, source, findings)
+            _check_target(item_id, target, component, values, findings)
     for item_id, text in values.config.expressions():
-        if text.startswith("$import "):
-            name = text.removeprefix("$import ").split(" as ")[0].strip()
-            if re.fullmatch(r"[\w.]+", name) and source.find(name) is None:
-                text = f"expected a module to import, found none named {name}; install it or correct the name"
-                findings.problem(item_id, text)
+        name = missing_module(text)
+        if name is not None:
+            text = f"expected a module to import, found none named {name}; install it or correct the name"
+            findings.problem(item_id, text)
 
 
-def _check_target(
-    item_id: str, target: str, component: Mapping[str, Any], values: Values, source: SourceCode, findings: Findings
-) -> None:
-    candidates = find_target(target, source)
-    if not candidates:
-        known = source.known_names(target) if "." in target else [*source.monai_names]
-        text = f"expected _target_ to name a class or function, found no {target}{hint(target.split('.')[-1], known)}"
-        findings.problem(item_id, text)
+def _check_target(item_id: str, target: str, component: Mapping[str, Any], values: Values, findings: Findings) -> None:
+    found = find_target(target)
+    if found is None:
+        text = f"expected _target_ to name a class or function, found no {target}"
+        findings.problem(item_id, text + hint(target.split(".")[-1], _known_names(target)))
         return
-    given = [key for key in component if key not in SPECIAL_KEYS]
-    signatures = [source.arguments(candidate) for candidate in candidates]
-    accepted = [name for signature in signatures for name in signature or []]
-    for key in given:
-        if None not in signatures and key not in accepted:
+    accepted = arguments(found)
+    for key in component:
+        if accepted is not None and key not in SPECIAL_KEYS and key not in accepted:
             text = f"expected an argument of {target}, found {key!r}{hint(key, accepted)}"
             findings.problem(f"{item_id}{SEPARATOR}{key}", text)
     if target == "scripts.methods.create_method":
-        _check_method(item_id, "name", component, values, source, findings)
+        _check_method(item_id, "name", component, values, findings)
     elif target == "scripts.methods.create_predictor":
-        _check_method(item_id, "method", component, values, source, findings)
+        _check_method(item_id, "method", component, values, findings)
+    elif target.startswith(CHECKS):
+        unknown = object()
+        keys = [key for key in component if key not in SPECIAL_KEYS]
+        given = {key: values.get(f"{item_id}{SEPARATOR}{key}", object, unknown) for key in keys}
+        if unknown not in given.values():
+            _check_settings(item_id, found, given, findings)
 
 
-def find_target(target: str, source: SourceCode) -> list[Found]:
-    """What a `_target_` may stand for; without a dot, MONAI looks in all its modules, then among the built-ins."""
-    if "." in target:
-        names = [target]
-    elif target in source.monai_names:
-        names = [f"{module}.{target}" for module in source.monai_names[target]]
-    else:
-        names = [f"builtins.{target}"] if hasattr(builtins, target) else []
-    return [found for name in names if (found := source.find(name))]
+def _check_settings(item_id: str, check: Callable[..., Any], given: Mapping[str, Any], findings: Findings) -> None:
+    try:
+        check(**given)
+    except UserError as error:
+        where, text = str(error).split(": ", 1)
+        findings.problem(where, text)
+    except TypeError as error:
+        findings.problem(item_id, f"cannot be computed: {error}; correct the values that it uses")
 
 
-def methods(source: SourceCode) -> dict[str, Definition]:
-    """The class of every method of the bundle, by the method's name."""
-    registry = source.find(METHODS)
-    if not isinstance(registry, Definition) or not isinstance(registry.node, ast.Dict):
-        return {}
-    return {
-        str(key.value): cls
-        for key, value in zip(registry.node.keys, registry.node.values, strict=True)
-        if isinstance(key, ast.Constant) and (cls := source.follow(value, registry.module))
-    }
+def find_target(target: str) -> Callable[..., Any] | None:
+    """The class or function that a `_target_` stands for, as MONAI finds it."""
+    from monai.bundle.config_item import ConfigComponent
+
+    name = ConfigComponent({"_target_": target}, locator=_locator()).resolve_module_name()
+    try:
+        found = locate(str(name))
+    except ErrorDuringImport:
+        return None
+    return found if callable(found) else None
 
 
-def variants(source: SourceCode) -> dict[str, dict[str, Any]]:
-    """What every variant of the bundle fixes, by its name: "method", "options" and "network_options"."""
-    registry = source.find(VARIANTS)
-    if not isinstance(registry, Definition) or not isinstance(registry.node, ast.Dict):
-        return {}
-    found = {}
-    for key, value in zip(registry.node.keys, registry.node.values, strict=True):
-        if isinstance(key, ast.Constant) and isinstance(value, ast.Call):
-            given = dict(zip(VARIANT_PARTS, value.args, strict=False))
-            given |= {keyword.arg: keyword.value for keyword in value.keywords if keyword.arg}
-            found[str(key.value)] = {"options": {}, "network_options": {}} | {
-                part: ast.literal_eval(node) for part, node in given.items()
-            }
-    return found
+@functools.cache
+def _locator() -> ComponentLocator:
+    """MONAI's table of its own classes and functions, which takes a second to make."""
+    from monai.bundle.config_item import ComponentLocator
+
+    return ComponentLocator()
 
 
-def named_methods(source: SourceCode) -> dict[str, Definition]:
-    """The class behind every name that `--method` takes: those of methods, and those of their variants."""
-    known = methods(source)
-    return known | {name: known[f["method"]] for name, f in variants(source).items() if f["method"] in known}
+def _known_names(target: str) -> list[str]:
+    """The names beside the last part of a target that was not found."""
+    if "." not in target:
+        return list(_locator()._components_table or {})
+    module = locate(target.rpartition(".")[0])
+    return [name for name in vars(module) if not name.startswith("_")] if inspect.ismodule(module) else []
 
 
-def method_options(cls: Definition, source: SourceCode) -> list[str] | None:
-    """The options of a method: the arguments of its class, but for the predictor; None if they are not known."""
-    arguments = source.arguments(cls)
-    return None if arguments is None else arguments[1:]
+def arguments(found: Callable[..., Any]) -> list[str] | None:
+    """The names that a call accepts as keywords, or None if any is, or if they are not known.
+
+    A class of this project passes what it takes by ** on to its base.
+    """
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # compiled
+        return None
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+        return names
+    if inspect.isclass(found) and found.__module__.startswith("scripts."):
+        inherited = arguments(found.__bases__[0])
+        return None if inherited is None else [*names, *inherited]
+    return None
 
 
 def _check_method(
-    item_id: str, name_key: str, component: Mapping[str, Any], values: Values, source: SourceCode, findings: Findings
+    item_id: str, name_key: str, component: Mapping[str, Any], values: Values, findings: Findings
 ) -> None:
     """Compare the name and the options of a method with its class, or with the class of its network."""
-    known = named_methods(source)
+    from scripts.methods import METHODS
+    from scripts.methods.variants import VARIANTS
+
+    known = {**METHODS, **{name: METHODS[variant.method] for name, variant in VARIANTS.items()}}
     name = values.get(f"{item_id}{SEPARATOR}{name_key}", str)
-    if name is None or not known:
+    if name is None:
         return
     if name not in known:
         where = values.origin(f"{item_id}{SEPARATOR}{name_key}")
         findings.problem(where, f"expected the name of a method, found {name!r}{hint(name, known)}")
         return
-    what, accepted = f"method {name}", method_options(known[name], source)
+    what, accepted = f"method {name}", method_options(name)
     given = {}
     if name_key == "method":
-        network = source.class_value(known[name], "network")
-        cls = source.follow(network.node, network.module) if network and network.node else None
-        what, accepted = f"the network of method {name}", source.arguments(cls)
+        what, accepted = f"the network of method {name}", list(inspect.signature(known[name].network).parameters)
         common = (key for key in component if key not in SPECIAL_KEYS | {"method", "preset", "options"})
         # Common arguments that are None are left out where a network does not have them.
         places = {f"{item_id}{SEPARATOR}{key}": key for key in common}
@@ -133,26 +142,24 @@ def _check_method(
     options = values.origin(f"{item_id}{SEPARATOR}options")
     given |= {f"{options}{SEPARATOR}{key}": key for key in values.get(options, dict) or {}}
     for where, key in given.items():
-        if accepted is not None and key not in accepted:
+        if key not in accepted:
             text = f"expected an option of {what}, found {key!r}{hint(key, accepted)}"
             findings.problem(values.origin(where), text)
 
 
-def know_learning_rates(values: Values, source: SourceCode) -> None:
-    """Tell `values` what `scripts.methods.learning_rate` gives, out of the classes' `published_lr`."""
-    for item_id, component in values.config.components():
-        if component["_target_"] != LEARNING_RATE:
-            continue
-        method, preset, dims, rate = (
-            values.get(f"{item_id}{SEPARATOR}{key}", object)
-            for key in ("method", "preset", "spatial_dims", "otherwise")
-        )
-        cls = named_methods(source).get(str(method))
-        published = source.class_value(cls, "published_lr") if cls else None
-        if published is None or published.node is None or rate is None:
-            continue
-        rates = ast.literal_eval(published.node)
-        values.known[item_id] = rates.get(dims, rate) if preset == "published" else rate
+def method_options(name: str) -> list[str]:
+    """The options of a method or variant: the arguments of its class, but for the predictor; none if it is unknown."""
+    from scripts.methods import METHODS
+
+    cls = METHODS.get(str(variants().get(name, {"method": name})["method"]))
+    return [] if cls is None else list(inspect.signature(cls).parameters)[1:]
+
+
+def variants() -> dict[str, dict[str, Any]]:
+    """What every variant of a method fixes, by its name: "method", "options" and "network_options"."""
+    from scripts.methods.variants import VARIANTS
+
+    return {name: asdict(variant) for name, variant in VARIANTS.items()}
 
 
 def check_presets(values: Values, findings: Findings) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from .cases import Cases
 from .config import SEPARATOR
-from .expressions import Values
 from .findings import Findings
+from .values import Values
 
 # The networks halve every axis four times and pad it to a multiple of this before.
 MULTIPLE = 16

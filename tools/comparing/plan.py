@@ -12,12 +12,11 @@ from scripts.errors import UserError, first_few
 from scripts.files import sha256, write_json
 
 from ..check import examine
-from ..checking.components import know_learning_rates, variants
+from ..checking.components import variants
 from ..checking.config import SEPARATOR, Config, read_mapping
-from ..checking.expressions import Values
 from ..checking.findings import Findings
 from ..checking.merging import load_config, parse_overrides
-from ..checking.source import SourceCode
+from ..checking.values import CALLED, Values
 from .request import Request
 from .state import FAILED, RESUME, RUN, Run, held, is_finished, now, read_state, write_state
 
@@ -26,7 +25,7 @@ CONFIG = "config.json"
 RESERVED = {"bundle_root", "dataset_dir", "run_dir", "ckpt_dir", "output_dir", "resume", "evaluate_on", "checkpoint"}
 RESERVED |= {"method", "seed", "percent", "preset", "steps"}
 # Where things lie is not what they are: data are compared by their content, and what names a place goes on naming it.
-PLACES = ("bundle_root", "dataset_dir", "datalist", "split_file", "run_dir", "ckpt_dir")
+PLACES = ("bundle_root", "dataset_dir", "datalist", "split_file", "run_dir", "ckpt_dir", "device")
 NAMES_A_PLACE = re.compile(rf"[$@].*(?<=@)({'|'.join(PLACES)})\b")
 IRRELEVANT = ("resume", "presets")  # what a config takes out of its presets stands in it under names of its own
 MOST_NAMED = 4  # differences that one message names
@@ -111,7 +110,7 @@ def _about(request: Request, method: str, findings: Findings) -> dict[str, Any]:
         "steps": (epochs or 0) * (steps or 0),
     }
     shared |= {f"content of {key}": sha256(file) for key, file in files.items() if file.is_file()}
-    variant_of = variants(SourceCode(request.bundle)).get(method, {}).get("method")
+    variant_of = variants().get(method, {}).get("method")
     labels = list((values.get("labels", dict) or {}).values())
     return {"method": method, "variant_of": variant_of, "labels": labels, "shared": shared, "set": request.overrides}
 
@@ -123,15 +122,15 @@ def _resolved(request: Request, method: str, seed: int) -> dict[str, Any]:
     """
     findings = Findings()  # `_examined` has told them
     values = Values(load_config([request.train], parse_overrides(request.words(method, seed), findings), findings))
-    know_learning_rates(values, SourceCode(request.bundle))
+
     unknown = object()
 
     def at(item_id: str, content: Any) -> Any:
         def inside(key: object, child: Any) -> Any:
             return at(f"{item_id}{SEPARATOR}{key}" if item_id else str(key), child)
 
-        if item_id in values.known:
-            return values.known[item_id]
+        if isinstance(content, dict) and content.get("_target_") in CALLED:
+            return values.get(item_id, object, content)
         if isinstance(content, dict):
             return {key: inside(key, child) for key, child in content.items()}
         if isinstance(content, list):
@@ -139,10 +138,19 @@ def _resolved(request: Request, method: str, seed: int) -> dict[str, Any]:
         if not str(content).startswith(("$", "@")) or NAMES_A_PLACE.match(content):
             return content
         value = values.get(item_id, object, unknown)
-        return content if value is unknown else value
+        return value if _is_plain(value) else content
 
     whole: dict[str, Any] = at("", values.config.tree)
     return whole
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON has this value."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _expect_alike(output: Path, planned: Sequence[tuple[Run, Mapping[str, Any], Mapping[str, Any]]]) -> None:

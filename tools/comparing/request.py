@@ -10,8 +10,6 @@ from pathlib import Path
 from scripts.errors import UserError, did_you_mean
 
 from ..bundles import expect_bundle
-from ..checking.components import methods, variants
-from ..checking.source import SourceCode
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 # Labels only, in settings of their own: with every label of the training patients, as in the first row of the published
@@ -95,14 +93,16 @@ def find_bundle(name: str) -> Path:
     return expect_bundle(BUNDLES, name, "train.json")
 
 
-def choose_methods(text: str, bundle: Path) -> list[str]:
+def choose_methods(text: str) -> list[str]:
     """The names in a list such as "cps,dca"; "all" stands for every method of a bundle, "variants" for their variants.
 
     Raises:
         UserError: an unknown name.
     """
-    source = SourceCode(bundle)
-    groups = {"all": [*methods(source)], "variants": [*variants(source)]}
+    from scripts.methods import METHODS
+    from scripts.methods.variants import VARIANTS
+
+    groups = {"all": [*METHODS], "variants": [*VARIANTS]}
     known = [*groups["all"], *groups["variants"], *REFERENCES]
     chosen: list[str] = []
     for name in filter(None, (word.strip() for word in text.split(","))):

@@ -143,6 +143,8 @@ class Split(dict[str, list[dict[str, Any]]]):
 
     def __missing__(self, role: str) -> list[dict[str, Any]]:
         self.update(load_split(*self._source))
+        if role not in self:
+            raise KeyError(role)
         return self[role]
 
     def unlabelled_beside(self, labelled: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

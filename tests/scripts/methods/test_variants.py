@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,9 @@ from scripts.errors import UserError
 from scripts.methods import METHODS, create_method, create_predictor
 from scripts.methods.variants import VARIANTS
 from tools.__main__ import main
-from tools.checking.components import variants
-from tools.checking.expressions import Values
 from tools.checking.findings import Findings
 from tools.checking.merging import load_config
-from tools.checking.source import SourceCode
+from tools.checking.values import Values
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
 CLASSES = 6
@@ -115,10 +112,6 @@ def test_an_explicit_prediction_wins_over_the_variants():
 def test_a_misspelt_variant_is_answered_with_the_closest_name():
     with pytest.raises(UserError, match="did you mean 'dca_no_dfam'"):
         create_predictor("dca_no_dfm", **NETWORK)
-
-
-def test_check_reads_the_variants_as_the_code_has_them():
-    assert variants(SourceCode(BUNDLES)) == {name: asdict(variant) for name, variant in VARIANTS.items()}
 
 
 def test_check_accepts_variants_and_names_their_groups_and_mistakes(abdomen_phantom, capsys):
