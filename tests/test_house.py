@@ -105,9 +105,13 @@ def project_files() -> list[Path]:
     return sorted({path for entry in listed.stdout.split("\0") if entry and (path := ROOT / entry).is_file()})
 
 
-@pytest.mark.parametrize("path", SCRIPTS + TOOLS, ids=name)
-def test_code_neither_unpickles_nor_runs_data(path):
-    assert list(dangers(parse(path))) == []
+def offenders(paths, rule):
+    """What a rule finds in files, by the file: a test per rule, which names every offender at once."""
+    return {name(path): found for path in paths if (found := list(rule(path)))}
+
+
+def test_code_neither_unpickles_nor_runs_data():
+    assert offenders(SCRIPTS + TOOLS, lambda path: dangers(parse(path))) == {}
 
 
 @pytest.mark.parametrize(
@@ -136,27 +140,32 @@ def test_harmless_code_is_not_called_dangerous(code):
     assert list(dangers(ast.parse(code))) == []
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=name)
-def test_scripts_import_only_what_a_bundle_may_count_on(path):
+def foreign_imports(path):
+    """Imports that a bundle may not count on, and optional ones that are not left to the moment of their use."""
     tree, optional = parse(path), OPTIONAL_IN_SCRIPTS.get(path.name, set())
     packages = {module.split(".")[0] for node in ast.walk(tree) for module in imported(node)}
-    assert packages <= ALLOWED_IN_SCRIPTS | optional
-    at_import = [
-        node
-        for statement in tree.body
-        if not isinstance(statement, ast.ClassDef | ast.FunctionDef)
-        for node in ast.walk(statement)
-    ]
-    assert not optional & {module.split(".")[0] for node in at_import for module in imported(node)}
+    yield from packages - ALLOWED_IN_SCRIPTS - optional
+    for statement in tree.body:
+        if not isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            modules = {module.split(".")[0] for node in ast.walk(statement) for module in imported(node)}
+            yield from optional & modules
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=name)
-def test_no_module_reaches_back_up_the_data_flow(path):
+def test_scripts_import_only_what_a_bundle_may_count_on():
+    assert offenders(SCRIPTS, foreign_imports) == {}
+
+
+def imports_from_above(path):
     parts = path.relative_to(ROOT / "bundles").with_suffix("").parts
     package = ".".join(parts[:-1])
     modules = {module for node in ast.walk(parse(path)) for module in imported(node, package)}
-    used = {module.split(".")[1] for module in modules if module.startswith("scripts.")}
-    assert not used & NOT_ABOVE.get(parts[1], set())
+    return {module.split(".")[1] for module in modules if module.startswith("scripts.")} & NOT_ABOVE.get(
+        parts[1], set()
+    )
+
+
+def test_no_module_reaches_back_up_the_data_flow():
+    assert offenders(SCRIPTS, imports_from_above) == {}
 
 
 def test_relative_imports_are_resolved():
@@ -166,27 +175,31 @@ def test_relative_imports_are_resolved():
     assert imported(node, "scripts.methods") == ["scripts.training"]
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=name)
-def test_scripts_name_no_data_set(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert [f"line {i}: {line.strip()}" for i, line in enumerate(lines, 1) if DATA_SETS.search(line)] == []
+def test_scripts_name_no_data_set():
+    def naming(path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [f"line {i}: {line.strip()}" for i, line in enumerate(lines, 1) if DATA_SETS.search(line)]
+
+    assert offenders(SCRIPTS, naming) == {}
 
 
-@pytest.mark.parametrize("path", SCRIPTS + TOOLS, ids=name)
-def test_public_functions_and_classes_have_docstrings(path):
-    tree = parse(path)
-    public = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    ]
-    assert [node.name for node in public if not ast.get_docstring(node)] == []
-    assert ast.get_docstring(tree) or not tree.body, "the module has no docstring"
+def test_modules_and_their_public_functions_and_classes_have_docstrings():
+    def silent(path):
+        tree = parse(path)
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+        nodes = [tree, *public] if tree.body else []
+        return [getattr(node, "name", "the module") for node in nodes if not ast.get_docstring(node)]
+
+    assert offenders(SCRIPTS + TOOLS, silent) == {}
 
 
-@pytest.mark.parametrize("path", SCRIPTS + TOOLS + TESTS, ids=name)
-def test_files_stay_small_enough_to_read(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 300
+def test_files_stay_small_enough_to_read():
+    def long(path):
+        count = len(path.read_text(encoding="utf-8").splitlines())
+        return [f"{count} lines"] if count >= 300 else []
+
+    assert offenders(SCRIPTS + TOOLS + TESTS, long) == {}
 
 
 def test_no_file_names_a_place_on_somebodys_machine(project_files):

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--bundle", default="dca_acdc", help="bundle to show (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder of data and results (default: runs/demo_BUNDLE)")
+    parser.add_argument("--steps", type=int, help="train for so many steps only, to see that everything runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         "preset": "demo",
         "ckpt_dir": output / "models",
     }
-    training = shared | {"dataset_dir": data, "split_file": data / "split.json", "run_dir": output}
+    short = {} if args.steps is None else {"steps": args.steps, "val_steps": args.steps}
+    training = shared | short | {"dataset_dir": data, "split_file": data / "split.json", "run_dir": output}
     train, evaluate, infer = (bundle / "configs" / f"{name}.json" for name in ("train", "evaluate", "inference"))
     _say("2/4 training (a line per validation)")
     _monai("training", [train], training)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.losses import segmentation_loss
 from scripts.methods import METHODS, create_method, create_predictor
-from tests.method_cases import batch, small_method
+from scripts.methods.supervised import Supervised
+from tests.method_cases import batch, fixed_normalisation, small_method
 from tests.tiny_training import fingerprint
 
 SEMI_SUPERVISED = sorted(name for name, cls in METHODS.items() if cls.unlabelled)
@@ -80,18 +82,32 @@ def test_it_trains_without_unlabelled_images(name):
     assert any(not torch.equal(b, p) for b, p in zip(before, method.predictor.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", SEMI_SUPERVISED)
-def test_unlabelled_images_have_a_say_in_the_end(name):
+def unlabelled_images_have_a_say(make):
+    """Whether other unlabelled images make other weights; normalisation is fixed, so that only the loss has a way."""
     image, label, image_u = batch()
     moved = []
     for other in (image_u, image_u.flip(0) * 2 + 1):
-        method = small_method(name)
+        method = fixed_normalisation(make())
         optimizer = sgd(method)
         for progress in (0.9, 0.95, 1.0):
             torch.manual_seed(3)
             one_step(method, optimizer, (image, label, other), progress)
         moved.append(torch.cat([p.detach().flatten() for p in method.predictor.parameters()]))
-    assert not torch.equal(*moved)
+    return not torch.equal(*moved)
+
+
+@pytest.mark.parametrize("name", SEMI_SUPERVISED)
+def test_unlabelled_images_have_a_say_in_the_end(name):
+    assert unlabelled_images_have_a_say(lambda: small_method(name))
+
+
+def test_a_method_that_normalises_unlabelled_images_and_ignores_them_is_noticed():
+    class Ignorant(Supervised):
+        def forward(self, image, label, image_u, progress):
+            logits = self.predictor(torch.cat([image, image_u]))
+            return {"loss": segmentation_loss(logits[: len(image)], label)}
+
+    assert not unlabelled_images_have_a_say(lambda: Ignorant(small_method("supervised").predictor))
 
 
 @everyone
