@@ -1,15 +1,18 @@
 # Everything runs from $(VENV), which is made on first use: nothing has to be installed before `make demo` or `make test`.
 VENV   ?= .venv
 BUNDLE ?= dca_acdc
-# Names to try, in this order, for the Python 3.11 that makes the environment.
-PYTHON ?= python3.11 python3 python
+# Names to try, in this order, for the Python (3.11, 3.12 or 3.13) that makes the environment.
+PYTHON ?= python3.11 python3.12 python3.13 python3 python
 
 run := $(VENV)/bin/python
-is_311 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
+newest := 13
+supported = -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(newest)))'
+versions = $(if $(filter 11,$(newest)),3.11,3.11 to 3.$(newest))
 
 # MONAI Label's requirements contradict those of the rest, so it has an environment of its own.
 LABEL_VENV ?= .venv-label
 label_run  := $(LABEL_VENV)/bin/python
+$(label_run) $(LABEL_VENV)/.setup-label: newest := 11  # a package that MONAI Label needs has no wheel for a newer one
 
 # MONAI Deploy changes what `import monai` does, so it has an environment of its own, too.
 DEPLOY_VENV ?= .venv-deploy
@@ -55,19 +58,19 @@ clean:  ## remove the caches (environment, data, runs and models stay)
 
 $(run) $(label_run) $(deploy_run): %/bin/python:
 	@for python in $(PYTHON); do \
-	  if $$python $(is_311) 2>/dev/null; then \
+	  if $$python $(supported) 2>/dev/null; then \
 	    echo "making $* with $$($$python --version)"; \
 	    $$python -m venv $* || { rm -f $@; echo "error: $$python could not make $(VENV) (see above)" >&2; exit 2; }; \
 	    exit 0; \
 	  fi; \
 	done; \
-	echo "error: Python 3.11 is needed and none of '$(PYTHON)' is it: install it, or name it with make PYTHON=/path/to/python3.11" >&2; \
+	echo "error: Python $(versions) is needed and none of '$(PYTHON)' is it: install it, or name it with make PYTHON=/path/to/python3.11" >&2; \
 	exit 2
 
 # The stamps are written last, so an installation that was cut off is taken up again; the environment is an order-only
 # prerequisite because the time stamp of its Python says nothing about it.
 $(VENV)/.setup: requirements.txt | $(run)
-	@$(run) $(is_311) || { echo "error: $(VENV) is not of Python 3.11: remove it, or name another with make VENV=FOLDER" >&2; exit 2; }
+	@$(run) $(supported) || { echo "error: $(VENV) is not of Python $(versions): remove it, or name another with make VENV=FOLDER" >&2; exit 2; }
 	@echo "installing $< into $(VENV) (the first time takes some minutes)"
 	@$(run) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
@@ -78,14 +81,14 @@ $(VENV)/.setup-dev: requirements-dev.txt requirements-openvino.txt $(VENV)/.setu
 	@touch $@
 
 $(LABEL_VENV)/.setup-label: requirements-label.txt requirements-label-no-deps.txt | $(label_run)
-	@$(label_run) $(is_311) || { echo "error: $(LABEL_VENV) is not of Python 3.11: remove it, or name another with make LABEL_VENV=FOLDER" >&2; exit 2; }
+	@$(label_run) $(supported) || { echo "error: $(LABEL_VENV) is not of Python $(versions): remove it, or name another with make LABEL_VENV=FOLDER" >&2; exit 2; }
 	@echo "installing $< into $(LABEL_VENV) (the first time takes some minutes)"
 	@$(label_run) -m pip install --quiet --disable-pip-version-check -r $<
 	@$(label_run) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-label-no-deps.txt
 	@touch $@
 
 $(DEPLOY_VENV)/.setup-deploy: requirements-deploy.txt | $(deploy_run)
-	@$(deploy_run) $(is_311) || { echo "error: $(DEPLOY_VENV) is not of Python 3.11: remove it, or name another with make DEPLOY_VENV=FOLDER" >&2; exit 2; }
+	@$(deploy_run) $(supported) || { echo "error: $(DEPLOY_VENV) is not of Python $(versions): remove it, or name another with make DEPLOY_VENV=FOLDER" >&2; exit 2; }
 	@echo "installing $< into $(DEPLOY_VENV) (the first time takes some minutes)"
 	@$(deploy_run) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
