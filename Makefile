@@ -54,7 +54,7 @@ deploy-test: setup-dev deploy  ## run and package real apps of MONAI Deploy
 
 clean:  ## remove the caches (environment, data, runs and models stay)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find bundles tools tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find bundles tools benchmarks experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(run) $(label_run) $(deploy_run): %/bin/python:
 	@for python in $(PYTHON); do \

@@ -14,7 +14,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.bundle_runner import BundleRunner
-from tools.phantom import make_phantom
+from tools.phantom.command import make_phantom
 
 if TYPE_CHECKING:
     from tests.packages import Package

@@ -31,7 +31,7 @@ def tiny_bundle(folder: Path) -> Path:
     """The CT bundle with a network of the least size, untrained."""
     # Here, since `dicomweb_story.py` imports this module outside of pytest, which knows the place of `scripts`.
     from tests.bundle_commands import SYNAPSE, edit_json
-    from tools.labelling.workspace import copy_bundle
+    from tools.label.workspace import copy_bundle
 
     copy_bundle(SYNAPSE, folder)
     for name, more in (("train", TINY_TRAINING), ("inference", {})):

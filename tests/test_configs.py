@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
-from tools.torchscript import plain_settings
+from tools.common.torchscript import plain_settings
 
 BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("*/configs/metadata.json"))
 

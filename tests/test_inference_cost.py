@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from scripts.networks.dca import PREDICTIONS, DCANet
-from tools.segmenting.segmenter import _WithExperts
+from tools.segment.segmenter import _WithExperts
 
 
 @pytest.fixture(scope="module", params=["dca_synapse", "dca_amos"])

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.label_server import LabelServer, copy_studies, tiny_bundle
-from tools.segmenting.disagreement import by_group, overall
-from tools.segmenting.segmenter import Segmenter
+from tools.segment.disagreement import by_group, overall
+from tools.segment.segmenter import Segmenter
 
 pytestmark = pytest.mark.label_server
 

@@ -1,9 +1,8 @@
 """The command line of this project: `python -m tools VERB`, one module per verb."""
 
 import sys
-from pathlib import Path
 
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+from .common.paths import BUNDLES
 
 # The bundles package `scripts` as a top-level name, so the tools import it under that name too.
 if str(BUNDLES) not in sys.path:

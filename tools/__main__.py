@@ -1,7 +1,7 @@
 """`python -m tools VERB ...`: finds the verb's module, parses its arguments, turns user errors into exit code 2.
 
-A verb is a module of this package with `add_arguments(parser)` and `run(args) -> int`. Only the chosen one is imported,
-so that the others cost nothing.
+A verb is a folder of this package whose `command.py` has `add_arguments(parser)` and `run(args) -> int`. Only the
+chosen one is imported, so that the others cost nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ VERBS = {
     "segment": "label maps, DICOM SEG and volumes of NIfTI images and DICOM series",
     "table": "what `compare` measured, in the layout of the published tables and beside them",
     "package": "a bundle with its code and model as a folder and a zip, for MONAI's loaders and applications",
-    "simulate": "whether labelling what the experts disagree on beats labelling any studies",
     "label": "MONAI Label's server for a bundle: infer, label and train from a viewer",
-    "bench": "time and memory of the same work done in several ways, side by side",
     "deploy": "MONAI Deploy's app for a bundle: DICOM series in, DICOM SEG and volumes out",
 }
 
@@ -40,13 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     overview.add_argument("verb", metavar="VERB", help="one of the verbs below; `VERB --help` tells its arguments")
     verb = overview.parse_args(argv[:1]).verb
+    if verb not in VERBS:
+        print(f"error: unknown verb {verb!r}; {did_you_mean(verb, VERBS)}", file=sys.stderr)
+        return 2
+    return run_command(f"tools.{verb}.command", f"python -m tools {verb}", VERBS[verb], argv[1:])
+
+
+def run_command(module: str, prog: str, description: str, argv: Sequence[str]) -> int:
+    """Parse the arguments of a module with `add_arguments` and `run`, run it, and return the exit code."""
     try:
-        if verb not in VERBS:
-            raise UserError(f"unknown verb {verb!r}; {did_you_mean(verb, VERBS)}")
-        module = importlib.import_module(f"tools.{verb}")
-        parser = argparse.ArgumentParser(prog=f"python -m tools {verb}", description=VERBS[verb])
-        module.add_arguments(parser)
-        return int(module.run(parser.parse_args(argv[1:])))
+        command = importlib.import_module(module)
+        parser = argparse.ArgumentParser(prog=prog, description=description)
+        command.add_arguments(parser)
+        return int(command.run(parser.parse_args(argv)))
     except (UserError, OSError) as error:
         message = user_message(error)
         if message is None:

@@ -109,6 +109,6 @@ Launcher = TypeVar("Launcher", bound=Trainings)
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, launcher: Launcher) -> Launcher:
     """Let it take the commands of all runs of the test, without pauses."""
-    monkeypatch.setattr("tools.comparing.executors.Processes", lambda: launcher)
-    monkeypatch.setattr("tools.clusters.POLL", 0.01)
+    monkeypatch.setattr("tools.compare.executors.Processes", lambda: launcher)
+    monkeypatch.setattr("tools.common.clusters.POLL", 0.01)
     return launcher

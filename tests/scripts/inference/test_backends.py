@@ -15,7 +15,7 @@ from scripts.inference.backends import Autocast, OpenVINO, for_inference
 from scripts.methods import METHODS, create_predictor
 from scripts.networks import DCANet
 from tests.bundle_runner import ENVIRONMENT, ROOT
-from tools.segmenting.segmenter import _WithExperts
+from tools.segment.segmenter import _WithExperts
 
 CPU = torch.device("cpu")
 

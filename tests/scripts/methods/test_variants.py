@@ -12,9 +12,9 @@ from scripts.errors import UserError
 from scripts.methods import METHODS, create_method, create_predictor
 from scripts.methods.variants import VARIANTS
 from tools.__main__ import main
-from tools.checking.findings import Findings
-from tools.checking.merging import load_config
-from tools.checking.values import Values
+from tools.check.values import Values
+from tools.common.findings import Findings
+from tools.common.merging import load_config
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
 CLASSES = 6

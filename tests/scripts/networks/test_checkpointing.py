@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import steps
 from scripts.errors import UserError
 from scripts.methods import METHODS
 from scripts.methods.base import Method
@@ -17,7 +18,6 @@ from scripts.networks import recompute_finest_levels
 from scripts.training.engine import SemiSupervisedTrainer
 from tests.method_cases import batch, small_method
 from tests.tiny_training import CPU, fingerprint
-from tools.benching import steps
 
 PATCH = (48, 16, 16)  # of these sizes torch computes gradients right in bfloat16, too (see `miscomputed_in_bfloat16`)
 

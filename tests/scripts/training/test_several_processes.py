@@ -10,7 +10,7 @@ import pytest
 from torch import distributed
 from torch.profiler import ProfilerActivity, profile
 
-from tools.benching.scaling import make_trainer
+from benchmarks.scaling import make_trainer
 
 STEPS = 3
 TINY = {"spacing": [8, 8, 8], "patch_size": [16, 16, 16], "width": 4, "amp": False}

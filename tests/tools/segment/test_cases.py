@@ -1,0 +1,73 @@
+"""What there is to segment, and the names of its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.errors import UserError
+from tests.tools.dicom_files import write_series
+from tools.segment.cases import find_cases
+
+AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
+VALUES = np.zeros((8, 8, 12), np.int16)
+
+
+def names(source: Path, uid: str | None = None) -> list[str]:
+    return [case.name for case in find_cases(source, source / "out", "CT", uid)]
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_images_at_any_depth_are_named_by_their_path(tmp_path: Path) -> None:
+    touch(tmp_path / "b.nii", tmp_path / "first" / "a.nii.gz", tmp_path / "second" / "a.nii.gz", tmp_path / "x.txt")
+    assert names(tmp_path) == ["b", "first_a", "second_a"]
+
+
+def test_labels_and_results_are_no_images(tmp_path: Path) -> None:
+    touch(tmp_path / "a.nii.gz", tmp_path / "a_gt.nii.gz", tmp_path / "a_seg.nii", tmp_path / "out" / "a" / "l.nii.gz")
+    assert names(tmp_path) == ["a"]
+
+
+def test_images_of_a_datalist_without_its_labels(abdomen_phantom: Path) -> None:
+    assert names(abdomen_phantom)[0] == "images_abdomen001"
+    assert not [name for name in names(abdomen_phantom) if "labels" in name]
+
+
+def test_one_file(tmp_path: Path) -> None:
+    touch(tmp_path / "a.b.nii.gz")
+    assert names(tmp_path / "a.b.nii.gz") == ["a.b"]
+
+
+def test_series_are_named_by_patient_and_number_and_never_alike(tmp_path: Path) -> None:
+    for uid in ("1.2.3", "1.2.4"):
+        write_series(tmp_path / uid, VALUES, AFFINE, SeriesInstanceUID=uid, PatientID="../a b")
+    found = names(tmp_path)
+    assert len(set(found)) == 2
+    assert all(name.startswith("a_b_series3_") for name in found)
+    assert names(tmp_path, "1.2.4") == [found[1]]
+
+
+def test_images_and_series_in_one_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "a.nii.gz")
+    write_series(tmp_path / "ct", VALUES, AFFINE)
+    assert len(names(tmp_path)) == 2
+
+
+def test_names_that_would_be_the_same_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a.nii", tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match="several images of the name a"):
+        names(tmp_path)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected a file or a folder"):
+        names(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="expected DICOM images, found none"):
+        names(tmp_path)

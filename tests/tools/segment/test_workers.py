@@ -1,0 +1,158 @@
+"""Several processes segment every case once, and whatever becomes of one of them, the others go on and none is left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scripts.errors import UserError
+from tools.segment.cases import Case
+from tools.segment.request import Request
+from tools.segment.workers import segment_here, segment_in_processes
+
+NAMES = ["a", "b", "c", "d", "e"]
+CASES = [Case(name) for name in NAMES]
+
+
+@dataclass(frozen=True)
+class Stand(Request):
+    """Loads no network. What becomes of a case is in its name, and what was done is in the folder of results."""
+
+    mistake: str | None = None
+
+    def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
+        if self.mistake == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.mistake:
+            raise UserError(self.mistake)
+        self.note("loaded")
+        return self.segment
+
+    def segment(self, case: Case) -> str | None:
+        self.note(case.name)
+        logging.getLogger("tools.stand").info("%s: with %s threads", case.name, os.environ.get("OMP_NUM_THREADS"))
+        if case.name == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if case.name == "endless":
+            try:
+                self.note("within")
+                time.sleep(60)
+            finally:
+                self.note("cleaned")
+        if case.name == "patient":  # until a third process is there
+            deadline = time.monotonic() + 10
+            while self.noted.count("loaded") < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return "it is broken" if case.name == "bad" else None
+
+    def note(self, what: str) -> None:
+        """Processes add whole lines to one file."""
+        with (self.output / "log").open("a") as file:
+            file.write(f"{what} {os.getpid()}\n")
+
+    @property
+    def noted(self) -> list[str]:
+        return [line.split()[0] for line in (self.output / "log").read_text().splitlines()]
+
+    @property
+    def processes(self) -> set[int]:
+        return {int(line.split()[1]) for line in (self.output / "log").read_text().splitlines()}
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Stand:
+    return Stand(tmp_path, tmp_path, tmp_path, ("nifti",))
+
+
+class Told:
+    """What a caller hears."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, str | None] = {}
+
+    def __call__(self, case: Case, problem: str | None) -> None:
+        assert case.name not in self.outcomes
+        self.outcomes[case.name] = problem
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_every_case_is_segmented_once_and_each_process_loads_the_network_once(request_: Stand) -> None:
+    told = Told()
+    segment_in_processes([*CASES, Case("bad")], request_, 2, told)
+    assert told.outcomes == dict.fromkeys(NAMES) | {"bad": "it is broken"}
+    assert sorted(request_.noted) == sorted([*NAMES, "bad", "loaded", "loaded"])
+    assert len(request_.processes) == 2
+    assert os.getpid() not in request_.processes
+    assert not any(map(alive, request_.processes))
+
+
+def test_there_are_no_more_processes_than_cases(request_: Stand) -> None:
+    segment_in_processes(CASES[:2], request_, 8, Told())
+    assert request_.noted.count("loaded") == 2
+
+
+def test_one_worker_is_this_process(request_: Stand) -> None:
+    told = Told()
+    segment_here(CASES, request_, told)
+    assert told.outcomes == dict.fromkeys(NAMES)
+    assert request_.noted == ["loaded", *NAMES]
+    assert request_.processes == {os.getpid()}
+
+
+def test_the_processors_are_shared_and_what_a_process_logs_is_logged_here(
+    request_: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(7)))
+    with caplog.at_level(logging.INFO, "tools"):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        segment_in_processes(CASES[:2], request_, 2, Told())
+        monkeypatch.setenv("OMP_NUM_THREADS", "5")
+        segment_in_processes(CASES[2:4], request_, 2, Told())
+    assert sorted(caplog.messages) == [f"{n}: with {t} threads" for n, t in zip("abcd", "3355", strict=True)]
+
+
+def test_a_process_that_is_killed_takes_its_own_case_with_it_and_another_goes_on(request_: Stand) -> None:
+    told = Told()
+    segment_in_processes([Case("killed"), Case("patient"), *CASES], request_, 2, told)
+    problem = told.outcomes.pop("killed")
+    assert problem is not None
+    assert "was killed by signal 9 (SIGKILL); the system does so when memory runs out" in problem
+    assert told.outcomes == dict.fromkeys(["patient", *NAMES])
+    assert sorted(request_.noted) == sorted([*NAMES, "killed", "patient", *["loaded"] * 3])
+
+
+def test_a_mistake_that_all_cases_share_is_told_once(request_: Stand) -> None:
+    with pytest.raises(UserError, match="no model"):
+        segment_in_processes(CASES, Stand(**(vars(request_) | {"mistake": "no model"})), 2, Told())
+
+
+def test_a_process_that_dies_before_its_first_case_is_a_mistake(request_: Stand) -> None:
+    with pytest.raises(UserError, match=r"--workers: expected .*killed by signal 9 .*; take fewer"):
+        segment_in_processes(CASES, Stand(**(vars(request_) | {"mistake": "killed"})), 2, Told())
+
+
+def test_stopping_ends_all_processes_in_order(request_: Stand) -> None:
+    def stop(case: Case, problem: str | None) -> None:
+        while "within" not in request_.noted:  # what is to be cleaned up has begun
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_in_processes([Case("endless"), *CASES], request_, 2, stop)
+    assert "cleaned" in request_.noted  # so it was not killed, as it would be when patience ends
+    assert len(request_.processes) == 2
+    assert not any(map(alive, request_.processes))

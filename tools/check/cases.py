@@ -1,0 +1,220 @@
+"""The files that a config needs: data set, datalist, split, images, labels, checkpoints; and the labels in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from scripts.data.datalists import Split, patients_by_role
+from scripts.errors import UserError
+
+from ..common.config import SEPARATOR, read_mapping
+from ..common.findings import Findings
+from .values import Values
+
+Case = Mapping[str, Any]
+ROLES = ("labelled", "unlabelled", "validation", "test")
+MOST_NAMED = 5  # files or patients that one message names
+# Components that read a checkpoint, and their argument that names it.
+CHECKPOINT_READERS = {"scripts.checkpoints.load_predictor": "path", "CheckpointLoader": "load_path"}
+
+
+@dataclass
+class Cases:
+    """The cases of each role and the classes, as a datalist and a split file give them.
+
+    datalist: the file, whose folder the cases' paths start from.
+    labels: names of the foreground classes by id.
+    """
+
+    datalist: Path
+    labels: dict[int, str]
+    roles: dict[str, list[Case]]
+
+    def paths(self, role: str, key: str) -> list[Path]:
+        """The files of a role's cases: their "image" or "label"."""
+        return [self.datalist.parent / str(case[key]) for case in self.roles[role] if key in case]
+
+    def patients(self, role: str) -> int:
+        """The number of a role's patients."""
+        return len({case.get("patient") for case in self.roles[role]})
+
+
+def check_files(values: Values, findings: Findings) -> None:
+    """Find a missing data set folder, missing images to infer on, and missing checkpoints."""
+    folder = values.get("dataset_dir", str)
+    if folder is not None and not Path(folder).exists():
+        fix = "make one with `python -m tools prepare` or `phantom`, or pass --dataset_dir"
+        findings.problem("dataset_dir", f"expected the folder of a data set, found no {folder}; {fix}")
+    for item_id, component in values.config.components():
+        target = str(component["_target_"])
+        checkpoint_id = f"{item_id}{SEPARATOR}{CHECKPOINT_READERS.get(target, '')}"
+        checkpoint = values.get(checkpoint_id, str) if target in CHECKPOINT_READERS else None
+        if checkpoint is not None and not Path(checkpoint).is_file():
+            where = values.origin(checkpoint_id)
+            findings.problem(where, f"expected a checkpoint, found no {checkpoint}; train first, or pass another")
+        images = values.get(f"{item_id}{SEPARATOR}source", str)
+        if target == "scripts.inference.images.find_images" and images is not None and Path(images).is_dir():
+            patterns = ("datalist.json", "**/*.nii", "**/*.nii.gz")
+            if not any(next(Path(images).glob(pattern), None) for pattern in patterns):
+                findings.problem(item_id, f"expected NIfTI images or a datalist.json, found none in {images}")
+
+
+def read_cases(values: Values, findings: Findings) -> Cases | None:
+    """The cases of the config's `Split`, or None if there is none, or its files cannot be used."""
+    split_id = next((i for i, c in values.config.components() if c["_target_"] == "scripts.data.datalists.Split"), None)
+    if split_id is None:
+        return None
+    datalist_file, split_file = (values.get(f"{split_id}{SEPARATOR}{key}", str) for key in ("datalist", "split"))
+    percent = values.get(f"{split_id}{SEPARATOR}percent", object)
+    if datalist_file is None or split_file is None:
+        return None
+    datalist = None
+    folder = values.get("dataset_dir", str)
+    if folder is None or Path(folder).exists() or not Path(datalist_file).is_relative_to(folder):
+        datalist = _read(datalist_file, "datalist", {"cases": list, "labels": dict}, findings)
+    try:
+        patients = patients_by_role(split_file, cast(float, percent))
+    except UserError as error:
+        where, text = str(error).split(": ", 1)
+        findings.problem(where, text)
+        return None
+    if datalist is None:
+        return None
+    cases = Cases(Path(datalist_file), _classes(datalist["labels"]), _by_role(datalist["cases"], patients))
+    before = len(findings.problems)
+    _check_roles(cases, patients, split_file, findings)
+    if len(findings.problems) == before:  # else what depends on the split would fail, too
+        split = Split(datalist_file, split_file, cast(float, percent))
+        split.update({role: [dict(case) for case in found] for role, found in cases.roles.items()})
+        values.give(split_id, split)
+    return cases
+
+
+def _read(path: str, kind: str, keys: Mapping[str, type], findings: Findings) -> dict[str, Any] | None:
+    try:
+        content = read_mapping(path, kind)
+        wrong = [key for key in keys if not isinstance(content.get(key), keys[key])]
+        if wrong:
+            found = f"{type(content[wrong[0]]).__name__} there" if wrong[0] in content else "no such key"
+            expected = f"a {kind} with a {keys[wrong[0]].__name__} at {wrong[0]!r}"
+            raise UserError(f"{path}: expected {expected}, found {found}; make the file anew")
+    except UserError as error:
+        where, _, text = str(error).partition(": ")
+        findings.problem(where, text)
+        return None
+    return content
+
+
+def _by_role(cases: Iterable[Case], patients: Mapping[str, Sequence[str]]) -> dict[str, list[Case]]:
+    by_patient: dict[Any, list[Case]] = {}
+    for case in cases:
+        if isinstance(case, dict):
+            by_patient.setdefault(case.get("patient"), []).append(case)
+    return {role: [case for name in names for case in by_patient.get(name, [])] for role, names in patients.items()}
+
+
+def _check_roles(cases: Cases, patients: Mapping[str, Sequence[str]], split_file: str, findings: Findings) -> None:
+    where = str(cases.datalist)
+    for role, names in patients.items():
+        present = {case.get("patient") for case in cases.roles[role]}
+        absent = [name for name in names if name not in present]
+        if absent and role == "test":
+            findings.note(f"{where} lacks {len(absent)} of {len(names)} test patients of {split_file}")
+        elif absent:
+            fix = "prepare the whole data set, or pass --split_file"
+            findings.problem(where, f"expected the {role} patients of {split_file}, found no {_some(absent)}; {fix}")
+        unlabelled = [case.get("id") for case in cases.roles[role] if role != "unlabelled" and "label" not in case]
+        if unlabelled:
+            findings.problem(where, f"expected a label for every {role} case, found none for {_some(unlabelled)}")
+        for key in ("image",) if role == "unlabelled" else ("image", "label"):
+            missing = [path for path in cases.paths(role, key) if not path.is_file()]
+            if missing:
+                text = f"expected the {key} of every {role} case, found no {_some(missing)}"
+                findings.problem(where, f"{text}; restore the files or prepare the data set again")
+
+
+def _some(names: Sequence[Any]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(map(str, names[:MOST_NAMED])) + more
+
+
+def _classes(names: Mapping[str, Any]) -> dict[int, str]:
+    """The foreground classes of a mapping like {"0": "background", "1": "liver"}."""
+    return {int(key): str(name) for key, name in names.items() if str(key).isdigit() and int(key) > 0}
+
+
+def check_labels(values: Values, cases: Cases | None, metadata: Path, findings: Findings) -> None:
+    """Compare the classes of config, datalist, metadata and labelled voxels with each other."""
+    count = values.get("num_classes", int)
+    names = values.get("labels", dict)
+    named = _classes(names) if names else None
+    if count is not None and named is not None and sorted(named) != list(range(1, count + 1)):
+        text = f"expected a name for each of the classes 1..{count} (num_classes), found {_listed(named)}"
+        findings.problem("labels", text)
+    if metadata.is_file():
+        content = _read(str(metadata), "metadata", {"network_data_format": dict}, findings) or {}
+        outputs = content.get("network_data_format", {}).get("outputs", {}).get("pred", {})
+        _compare(_classes(outputs.get("channel_def", {})), named, count, f"{metadata}: channel_def", findings)
+    if cases is None:
+        return
+    _compare(cases.labels, named, count, f"{cases.datalist}: labels", findings)
+    voxels = labelled_sizes(cases)
+    for case in [case for role in ROLES if role != "unlabelled" for case in cases.roles[role]]:
+        found = [key for key, number in _voxels(case).items() if number and count and key > count]
+        if found:
+            text = f"expected labels 0..{count} (num_classes), found {_some(found)} in {case.get('id')}"
+            findings.problem(str(cases.datalist), text)
+    for key in range(1, (count or 0) + 1):
+        if voxels and not voxels.get(key):
+            findings.note(f"class {key} has no voxel in any labelled case: nothing can be learnt about it")
+
+
+def _compare(
+    found: Mapping[int, str], named: Mapping[int, str] | None, count: int | None, where: str, findings: Findings
+) -> None:
+    ids = list(range(1, count + 1)) if count is not None else sorted(named or found)
+    if sorted(found) != ids:
+        findings.problem(where, f"expected the classes 1..{len(ids)} (num_classes), found {_listed(found)}")
+    elif named and sorted(named) == ids and any(found[key].lower() != named[key].lower() for key in ids):
+        findings.problem(where, f"expected the names in `labels`, {_listed(named)}, found {_listed(found)}")
+
+
+def _listed(names: Mapping[int, str]) -> str:
+    return ", ".join(f"{key} {name}" for key, name in sorted(names.items())) or "none"
+
+
+def labelled_sizes(cases: Cases, unit: str = "voxels") -> dict[int, float]:
+    """Voxels or mm3 of each class over the labelled training cases, by the datalist; empty where it has none."""
+    sizes: dict[int, float] = {}
+    for case in cases.roles["labelled"]:
+        voxel = math.prod(case.get("spacing", ())) if unit == "mm3" else 1
+        for key, number in _voxels(case).items():
+            sizes[key] = sizes.get(key, 0) + number * voxel
+    return sizes
+
+
+def _voxels(case: Case) -> dict[int, int]:
+    return {int(key): int(number) for key, number in case.get("voxels", {}).items() if key.isdigit()}
+
+
+def read_labels(values: Values, cases: Cases, findings: Findings) -> None:
+    """Open every label file of the labelled, validation and test cases, and look at its values."""
+    import numpy as np
+
+    from ..common.case_files import Problems, read_volume
+
+    count = values.get("num_classes", int, len(cases.labels)) or 0
+    for path in [path for role in ROLES if role != "unlabelled" for path in cases.paths(role, "label")]:
+        problems = Problems(cases.datalist)
+        volume = read_volume(path, problems) if path.is_file() else None
+        for line in problems.lines:
+            findings.problem(str(path), line.removeprefix(f"{path}: "))
+        found = np.unique(volume.values).tolist() if volume else []
+        wrong = [value for value in found if value not in range(count + 1)]
+        if wrong:
+            some = _some([f"{value:g}" for value in wrong])
+            findings.problem(str(path), f"expected label values 0..{count} (num_classes), found {some}; correct them")

@@ -1,0 +1,86 @@
+"""`python -m tools label`: MONAI Label's server for a bundle, on this machine alone and without the internet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from scripts.errors import UserError
+
+from ..common.paths import BUNDLES, ROOT
+from .workspace import make_workspace
+
+HOST = "127.0.0.1"  # MONAI Label neither encrypts nor asks who is there: see docs/label.md
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--bundle", required=True, help="bundle to serve, such as dca_synapse")
+    parser.add_argument(
+        "--studies", required=True, help="folder of the images (NIfTI or NRRD), or the URL of a DICOMweb server"
+    )
+    parser.add_argument("--model", type=Path, help="weights to serve (default: what was trained here, or the bundle's)")
+    parser.add_argument("--preset", help="preset to train with, where there are no weights (default: the bundle's)")
+    parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="folder that the server works in (default: runs/label_BUNDLE)")
+    parser.add_argument(
+        "--environment", type=Path, default=ROOT / ".venv-label", help="what `make label` made (default: .venv-label)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare the server's folder and become the server; Ctrl-C ends it.
+
+    Raises:
+        UserError: no environment, no studies, a port that is taken, or a folder or weights that cannot be used.
+    """
+    remote = args.studies.startswith(("http://", "https://"))
+    python = args.environment.absolute() / "bin" / "python"
+    if not python.is_file():
+        raise UserError(f"{args.environment}: expected MONAI Label's environment, found none; run `make label`")
+    if not remote and not Path(args.studies).is_dir():
+        raise UserError(f"{args.studies}: expected a folder of studies or a DICOMweb URL, found no such folder")
+    _check_port(args.port)
+    folder = (args.output or ROOT / "runs" / f"label_{Path(args.bundle).name}").absolute()
+    bundle = make_workspace(folder, BUNDLES / args.bundle, args.model, args.preset)
+    if not (bundle / "models" / "model.pt").is_file():
+        print(f"note: {bundle.name} has no model.pt, so there is nothing to infer with before the first training")
+    print(f"MONAI Label for {bundle.name}: http://{HOST}:{args.port} (Ctrl-C ends it)", flush=True)
+    studies = args.studies if remote else os.path.abspath(args.studies)
+    command = [str(python), "-W", "ignore", "-m", "monailabel.main", "start_server", "--app", str(folder)]
+    command += ["--studies", studies, "--host", HOST, "--port", str(args.port)]
+    command += ["--uvicorn_app", "tools.label.serving.http:app", "--conf", "models", bundle.name]
+    sys.stdout.flush()
+    os.chdir(folder)
+    os.execve(command[0], command, environment(folder, bundle, python))
+
+
+def environment(folder: Path, bundle: Path, python: Path) -> dict[str, str]:
+    """The variables that the server and the processes it starts need, over those of this process."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
+    own = {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools" / "label" / "stubs")]),
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", "")]),  # dcmqi's programs
+        "MONAI_LABEL_RELOAD_APP_LIB": "false",  # there is one bundle, so its classes can stay what they are
+        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
+        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": modality}),
+        "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "5",  # seconds, in which a stored series or SEG goes unseen
+        "MONAI_LABEL_TRACKING_ENABLED": "false",
+        "NO_PROXY": HOST,
+    }
+    return os.environ | own
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--port: expected a free port, found {port} taken or not allowed ({error})") from None

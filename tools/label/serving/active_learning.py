@@ -1,0 +1,131 @@
+"""Scoring by the disagreement of the experts, and the strategy that asks for the study with the most of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.utils.others.generic import device_list, name_to_device
+
+from ...segment.disagreement import WEIGHTS, by_group, overall
+from .choosing import NAME, choose, is_scored
+
+logger = logging.getLogger(__name__)
+
+NICENESS = 10  # of a scoring, which runs beside a server that somebody waits for
+
+
+class Disagreement(ScoringMethod):
+    """Segments each study without a label as `tools segment` does, and records how much the experts disagree on it.
+
+    A study's information gets "disagreement": {"overall", "organs": {group: {structure: score}}, "model": hash}; where
+    it could not be segmented, "error" stands for the scores. What the current model has dealt with is left alone.
+
+    Args:
+        root: folder of the bundle.
+        names: of the classes, by number.
+    """
+
+    def __init__(self, root: Path, names: Mapping[int, str]) -> None:
+        super().__init__("How much the experts disagree on each study without a label")
+        self.root, self.names = root, names
+
+    def info(self) -> dict[str, Any]:
+        """See ScoringMethod.info; with the options and their defaults."""
+        return {**super().info(), "config": self.config()}
+
+    def config(self) -> dict[str, Any]:
+        """The options of a request, with their defaults."""
+        return {"device": device_list()}
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Score what is to be scored, in a process of its own; the records by study.
+
+        A label that is saved, a study that is added and a model that is trained meanwhile are taken into account.
+        """
+        from scripts.errors import first_line
+
+        from ...segment.segmenter import Segmenter
+
+        os.nice(NICENESS)
+        device = name_to_device(request.get("device") or device_list())
+        segmenter, records = None, {}
+        for study, model in self._to_score(datastore):
+            if segmenter is None or segmenter.weights != model:
+                segmenter = Segmenter(self.root, device=device)
+            record: dict[str, Any] = {"model": segmenter.weights}
+            try:
+                result = segmenter(Path(datastore.get_image_uri(study)))
+                organs = by_group(result.disagreement or {}, segmenter.groups, self.names)
+                record |= {"overall": overall(organs), "organs": organs}
+            except Exception as error:  # whatever is wrong with one study, the others are scored
+                logger.exception("%s cannot be scored", study)
+                record["error"] = first_line(error)
+            datastore.refresh()  # another process may have saved a label
+            if study in datastore.list_images():
+                datastore.update_image_info(study, {NAME: record})
+            logger.info("%s: %s", study, record)
+            records[study] = record
+        return records
+
+    def _to_score(self, datastore: Datastore) -> Iterator[tuple[str, str]]:
+        """The studies and the hash of the model to score each with, as things stand at that moment."""
+        done = set[tuple[str, str]]()
+        while left := [one for one in unscored(self.root, datastore) if one not in done]:
+            done.add(left[0])
+            yield left[0]
+
+
+class MostDisagreement(Strategy):
+    """Asks for the study on which the experts disagree most (see `choosing.choose`).
+
+    Args:
+        root: folder of the bundle.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__("The study on which the experts disagree most")
+        self.root = root
+
+    def info(self) -> dict[str, Any]:
+        """See Strategy.info; with the options and their defaults."""
+        return {**super().info(), "config": dict(WEIGHTS)}
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """The id of the study, its score, and whether the current model gave it; None where all have a label."""
+        datastore.refresh()  # what scoring, another process, has recorded
+        weights = {group: request.get(group, weight) for group, weight in WEIGHTS.items()}
+        return choose(dict(records(datastore)), model_hash(self.root), weights)
+
+
+def records(datastore: Datastore) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What scoring recorded of each study without a label; empty for one that has not been scored."""
+    for study in sorted(datastore.get_unlabeled_images()):
+        yield study, datastore.get_image_info(study).get(NAME, {})
+
+
+def unscored(root: Path, datastore: Datastore) -> list[tuple[str, str]]:
+    """The studies without a label that the current model has not dealt with, and its hash."""
+    model = model_hash(root)
+    return [(study, model) for study, record in records(datastore) if not is_scored(record, model)]
+
+
+def model_hash(root: Path) -> str:
+    """The SHA-256 of the current model."""
+    from scripts.files import sha256
+
+    return sha256(root / "models" / "model.pt")
+
+
+def has_experts(root: Path) -> bool:
+    """Whether there is a model, and it is one of experts, of which each owns some classes."""
+    from scripts.checkpoints import load_tensors
+
+    model = root / "models" / "model.pt"
+    return model.exists() and "owner" in load_tensors(model)

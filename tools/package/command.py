@@ -1,0 +1,171 @@
+"""`python -m tools package`: a self-contained bundle as a folder and a zip that MONAI's own loaders accept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.errors import UserError
+from scripts.files import read_json, write_json
+
+from ..common.paths import BUNDLES
+from ..common.sums import SUMS, expect_replaceable, write_sums
+from ..common.torchscript import plain_settings
+
+# What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
+# without git. `demo.json` and `.gitkeep` serve the checkout alone.
+CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
+REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
+PLAIN = "configs/plain/inference.json"  # for exports, whose users have none of the bundle's code
+FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("names", nargs="+", metavar="NAME", help='bundles such as dca_acdc, or "all"')
+    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder to write to (default: %(default)s)")
+    parser.add_argument(
+        "--models", type=Path, help="folder of model.pt, or of a run that holds it (default: the bundle's own models/)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Package each bundle and print what is in it.
+
+    Raises:
+        UserError: an unknown bundle, a model that does not fit it, or a target that is not a package to replace.
+    """
+    known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json"))
+    names = known if args.names == ["all"] else list(dict.fromkeys(args.names))
+    for name in names:
+        if name not in known:
+            raise UserError(f"NAME: expected one of {', '.join(known)} or all, found {name!r}")
+    if args.models is not None and len(names) > 1:
+        raise UserError(f"--models: expected one bundle beside it, found {len(names)}; package them one by one")
+    for name in names:
+        print(package(BUNDLES / name, args.output, args.models), flush=True)
+    return 0
+
+
+def package(bundle: Path, output: Path, models: Path | None = None) -> str:
+    """Write OUTPUT/NAME and OUTPUT/NAME_vVERSION.zip, the names that MONAI's `load` and its model zoo use.
+
+    The same input gives the same bytes. Both appear whole, or nothing changes.
+
+    Args:
+        bundle: its folder in the checkout.
+        output: folder for both.
+        models: folder of model.pt, or of a run with models/model.pt; None takes the bundle's own, if there is one.
+
+    Returns:
+        Lines that say what was written.
+
+    Raises:
+        UserError: see `run`.
+    """
+    version = str(read_json(bundle / "configs" / "metadata.json", "bundle's description")["version"])
+    folder, archive = output / bundle.name, output / f"{bundle.name}_v{version}.zip"
+    _expect_replaceable(folder, archive)
+    source = models_folder(bundle, models)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=f".{bundle.name}-") as scratch:
+        staged, zipped = Path(scratch) / bundle.name, Path(scratch) / archive.name
+        copy_bundle(bundle, staged)
+        if source is None:
+            model = f"no model: {bundle / 'models'} has none; train one first, or name its folder with --models"
+        else:
+            from .model import add_model  # here, since it imports MONAI
+
+            model = add_model(source, staged)
+        expect_no_machine_paths(staged, bundle)
+        inference = read_json(staged / "configs" / "inference.json", "bundle's settings")
+        write_json(staged / PLAIN, plain_settings(inference))
+        files = write_sums(staged)
+        _zip(staged, zipped)
+        size = zipped.stat().st_size
+        if folder.exists():
+            folder.rename(Path(scratch) / "replaced")
+        staged.rename(folder)
+        zipped.replace(archive)
+    return f"{bundle.name} {version}: {len(files)} files, {size / 1e6:.1f} MB\n  {folder}\n  {archive}\n  {model}"
+
+
+def _expect_replaceable(folder: Path, archive: Path) -> None:
+    """A package may be replaced as long as nobody has worked in it: a model trained in there exists nowhere else."""
+    expect_replaceable(folder, "package")
+    if archive.exists():
+        names = zipfile.ZipFile(archive).namelist() if zipfile.is_zipfile(archive) else []
+        if f"{folder.name}/{SUMS}" not in names:
+            raise UserError(f"{archive}: expected no such file, or an earlier package, found another; move it")
+
+
+def models_folder(bundle: Path, models: Path | None) -> Path | None:
+    """The folder of model.pt: in the one that the user names, or the bundle's own, or None.
+
+    Raises:
+        UserError: the one that the user names has none.
+    """
+    if models is None:
+        return bundle / "models" if (bundle / "models" / "model.pt").is_file() else None
+    for folder in (models, models / "models"):
+        if (folder / "model.pt").is_file():
+            return folder
+    raise UserError(f"--models: expected a folder with model.pt or models/model.pt, found neither in {models}")
+
+
+def copy_bundle(bundle: Path, staged: Path) -> None:
+    """Copy what belongs to a bundle; a link becomes what it points to."""
+    files = [bundle / name for name in REQUIRED]
+    for pattern in FURTHER:
+        top, rest = pattern.split("/", 1)  # `**` does not enter a link, so start behind it
+        files += (bundle / top).glob(rest)
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: expected this file of every bundle, found none; restore it")
+        target = staged / file.relative_to(bundle)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+
+
+def expect_no_machine_paths(staged: Path, bundle: Path) -> None:
+    """Make sure that the configs of a copied bundle name no path of this machine.
+
+    Raises:
+        UserError: one that does, named as in the bundle.
+    """
+    for file in sorted(staged.rglob("*.json")):
+        for text in _strings(json.loads(file.read_text(encoding="utf-8"))):
+            if Path(text).is_absolute():
+                raise UserError(
+                    f"{bundle / file.relative_to(staged)}: expected no path of this machine, found {text!r}; "
+                    "make it relative to @bundle_root, or set it on the command line instead"
+                )
+
+
+def _strings(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping | list):
+        for value in content.values() if isinstance(content, Mapping) else content:
+            yield from _strings(value)
+
+
+def _zip(staged: Path, target: Path) -> None:
+    """Everything below one top folder, in a fixed order with a fixed time, so that equal input gives equal bytes.
+
+    Not compressed: libraries that compress differ, and weights hardly shrink.
+    """
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(staged.rglob("*")):
+            if path.is_file():
+                entry = zipfile.ZipInfo(f"{staged.name}/{path.relative_to(staged).as_posix()}", (1980, 1, 1, 0, 0, 0))
+                entry.external_attr = 0o644 << 16
+                entry.create_system = 3  # Unix, wherever it is made
+                with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as sink:
+                    shutil.copyfileobj(source, sink)

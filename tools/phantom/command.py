@@ -1,0 +1,185 @@
+"""`python -m tools phantom`: make a small synthetic data set, with its datalist and its split."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.errors import UserError
+from scripts.files import write_json
+
+from ..common.case_files import CaseFiles, Problems, build_case, datalist, describe
+
+ANATOMIES = ("heart", "abdomen")
+ROLES = ("train", "validation", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--kind", choices=ANATOMIES, required=True, help="heart: cine MR; abdomen: CT, 13 organs")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make: the dataset_dir to train on")
+    parser.add_argument("--cases", type=int, default=20, help="training patients (default: %(default)s)")
+    parser.add_argument("--labelled", type=int, default=2, help="those that get a label (default: %(default)s)")
+    parser.add_argument("--validation", type=int, default=4, help="validation patients (default: %(default)s)")
+    parser.add_argument("--test", type=int, default=4, help="test patients (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="voxels; the field of view in mm stays (default: 128 128 10 for heart, 96 96 64 for abdomen)",
+    )
+    parser.add_argument(
+        "--percent",
+        type=float,
+        default=10.0,
+        help="percentage under which split.json lists the labelled patients, beside their true one: what a bundle's "
+        "`percent` asks for (default: %(default)g)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the data set, print what it holds and where it is."""
+    content = make_phantom(
+        args.kind,
+        args.output,
+        cases=args.cases,
+        labelled=args.labelled,
+        validation=args.validation,
+        test=args.test,
+        size=args.size,
+        seed=args.seed,
+        percent=args.percent,
+    )
+    print(describe(content))
+    print(f"wrote {args.output / 'datalist.json'} and {args.output / 'split.json'}")
+    return 0
+
+
+def make_phantom(
+    kind: str,
+    output: Path,
+    cases: int = 20,
+    labelled: int = 2,
+    validation: int = 4,
+    test: int = 4,
+    size: Sequence[int] | None = None,
+    seed: int = 0,
+    percent: float = 10.0,
+) -> dict[str, Any]:
+    """Make a data set in the folder `output`: images/, labels/, datalist.json, split.json; or nothing, after an error.
+
+    Args:
+        kind: one of ANATOMIES.
+        output: folder that does not exist yet, or is empty.
+        cases: training patients; the first `labelled` of them have a label file, the others have none.
+        labelled: see `cases`.
+        validation, test: patients of these roles, all with labels.
+        size: voxels; the anatomy's own default if None.
+        seed: of everything random. A patient depends on it, on its role and on its number alone, so that a longer list
+            begins with the patients of a shorter one.
+        percent: percentage under which the split lists the labelled patients, beside their true one.
+
+    Returns:
+        The content of datalist.json.
+
+    Raises:
+        UserError: numbers that make no data set, or an `output` that holds something.
+    """
+    anatomy = importlib.import_module(f"tools.phantom.{kind}")
+    counts = dict(zip(ROLES, (cases, validation, test), strict=True))
+    size = tuple(size or anatomy.SIZE)
+    _check(output, counts, labelled, size, anatomy.SMALLEST, seed, percent)
+    patients = _patients(kind, counts)
+    target = Path(os.path.abspath(output))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        for part in ("images", "labels"):
+            (partial / part).mkdir(parents=True)
+        problems = Problems(partial)
+        records: list[dict[str, Any]] = []
+        for code, role in enumerate(ROLES):
+            for number, patient in enumerate(patients[role]):
+                with_label = role != "train" or number < labelled
+                records += _write_patient(anatomy, patient, size, [seed, code, number], with_label, partial, problems)
+        problems.raise_if_any()
+        content = datalist(anatomy.NAME, anatomy.MODALITY, anatomy.LABELS, records)
+        write_json(partial / "datalist.json", content)
+        write_json(partial / "split.json", _split(patients, labelled, percent))
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return content
+
+
+def _check(
+    output: Path,
+    counts: dict[str, int],
+    labelled: int,
+    size: Sequence[int],
+    smallest: Sequence[int],
+    seed: int,
+    percent: float,
+) -> None:
+    if output.is_dir() and any(output.iterdir()):
+        raise UserError(f"{output}: expected a new or empty folder, found files in it; choose another, or remove it")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: expected a new or empty folder, found a file; choose another")
+    if not 1 <= labelled <= counts["train"]:
+        raise UserError(f"--labelled: expected 1 to {counts['train']} (--cases), found {labelled}; change either")
+    if min(counts.values()) < 0:
+        raise UserError(f"--validation, --test: expected 0 or more, found {counts['validation']} and {counts['test']}")
+    if any(voxels < least for voxels, least in zip(size, smallest, strict=True)):
+        least = " ".join(map(str, smallest))
+        raise UserError(f"--size: expected at least {least} voxels, found {' '.join(map(str, size))}; enlarge it")
+    if seed < 0:
+        raise UserError(f"--seed: expected 0 or more, found {seed}")
+    if not 0 < percent <= 100:
+        raise UserError(f"--percent: expected a number above 0 and at most 100, found {percent:g}")
+
+
+def _patients(kind: str, counts: dict[str, int]) -> dict[str, list[str]]:
+    """Names by role, numbered through."""
+    names = iter([f"{kind}{number:03d}" for number in range(1, sum(counts.values()) + 1)])
+    return {role: [next(names) for _ in range(count)] for role, count in counts.items()}
+
+
+def _write_patient(
+    anatomy: Any, patient: str, size: Sequence[int], seed: list[int], with_label: bool, root: Path, problems: Problems
+) -> list[dict[str, Any]]:
+    """Draw and save one patient; the records are read back from the files, as `prepare` reads those of others."""
+    affine = np.diag([*np.multiply(anatomy.ORIENTATION, anatomy.spacing(size)), 1.0])
+    records = []
+    for phase, values, label in anatomy.draw(size, np.random.default_rng(seed)):
+        case = f"{patient}_{phase}" if phase else patient
+        image_file, label_file = (root / part / f"{case}.nii.gz" for part in ("images", "labels"))
+        _save(image_file, values, affine)
+        if with_label:
+            _save(label_file, label, affine)
+        files = CaseFiles(case, patient, image_file, label_file if with_label else None, phase)
+        record = build_case(files, anatomy.LABELS, root, problems)
+        records += [record] if record else []
+    return records
+
+
+def _save(path: Path, values: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    """Save NIfTI without the time of writing in gzip's header: same volume, same bytes."""
+    path.write_bytes(gzip.compress(nib.Nifti1Image(values, affine).to_bytes(), compresslevel=5, mtime=0))
+
+
+def _split(patients: dict[str, list[str]], labelled: int, percent: float) -> dict[str, Any]:
+    share = 100 * labelled / len(patients["train"])
+    chosen = patients["train"][:labelled]
+    source = f"phantom; {labelled} of {len(patients['train'])} training patients ({share:.4g} %) have labels"
+    return {"source": source, **patients, "labelled": {f"{key:.10g}": chosen for key in sorted({share, percent})}}

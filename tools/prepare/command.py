@@ -1,0 +1,46 @@
+"""`python -m tools prepare DATASET`: check a downloaded data set and write its datalist; the files stay in place."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from scripts.errors import UserError, did_you_mean
+from scripts.files import write_json
+
+from ..common.case_files import Problems, datalist, describe
+
+LAYOUTS = ("acdc", "synapse", "amos")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("dataset", metavar="DATASET", help=f"layout of the download: {', '.join(LAYOUTS)}")
+    parser.add_argument("--source", type=Path, required=True, help="folder of the unpacked download; only read")
+    parser.add_argument("--output", type=Path, required=True, help="folder for datalist.json: the new dataset_dir")
+    parser.add_argument(
+        "--allow-unlabelled", action="store_true", help="accept patients without any label, to train on as unlabelled"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write OUTPUT/datalist.json.
+
+    Raises:
+        UserError: an unknown data set, or everything that is wrong with the files; nothing is written then.
+    """
+    if args.dataset not in LAYOUTS:
+        raise UserError(f"unknown data set {args.dataset!r}; {did_you_mean(args.dataset, LAYOUTS)}")
+    layout = importlib.import_module(f"tools.prepare.layouts.{args.dataset}")
+    problems = Problems(args.source)
+    cases, notes = layout.collect(args.source, args.output, args.allow_unlabelled, problems)
+    problems.raise_if_any()
+    content = datalist(layout.NAME, layout.MODALITY, layout.LABELS, cases)
+    target = args.output / "datalist.json"
+    write_json(target, content)
+    print(describe(content))
+    for note in notes:
+        print(f"  note: {note}")
+    print(f"wrote {target}")
+    return 0

@@ -1,0 +1,226 @@
+"""A bundle's own inference, its network loaded once, on one image after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Invertd, SaveImaged
+from numpy.typing import NDArray
+from torch import nn
+
+from scripts.errors import UserError, first_line
+from scripts.files import sha256
+from scripts.inference.backends import for_inference
+from scripts.inference.native_grid import LabelsOnImageGridd, resampled
+from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
+
+from ..common.findings import Findings
+from ..common.merging import load_config, parse_overrides
+from ..common.trained import read_description, trained_settings
+from .disagreement import differences
+
+logger = logging.getLogger(__name__)
+
+# Instead of the bundle's: how far a sliding window overlaps with the next, and how many times as long it is.
+FAST_OVERLAP, FAST_WINDOW = 0.1, 1.25
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to segment.
+
+    fast: fewer and larger windows, and no confidence (see docs/segment.md for what it costs).
+    probabilities, disagreement: make these maps, too.
+    settings: other settings of the bundle's inference.json, as KEY=VALUE.
+    """
+
+    fast: bool = False
+    probabilities: bool = False
+    disagreement: bool = False
+    settings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a bundle makes of one image, on the image's own grid.
+
+    labels: class ids [X, Y, Z].
+    affine: of the grid, [4, 4], RAS+.
+    disagreement: per class that either names, 1 - Dice of the label map of D_A against that of the stitched experts;
+        None for a network without experts.
+    probabilities: of the classes 1..K in 1 / 255, [X, Y, Z, K], if asked for.
+    disagreement_map: half the sum over the classes of |p - q|, of the probabilities of D_A and of the stitched experts,
+        in 1 / 255, [X, Y, Z], if asked for.
+    """
+
+    labels: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+    disagreement: dict[int, float] | None
+    probabilities: NDArray[np.uint8] | None = None
+    disagreement_map: NDArray[np.uint8] | None = None
+
+
+class Segmenter:
+    """Runs configs/inference.json of a bundle: its preprocessing, network, inferer and postprocessing.
+
+    Args:
+        bundle: folder of the bundle.
+        model: model.pt, or the folder that holds it; None takes the bundle's. What model.json beside it says of method,
+            preset and network goes before the bundle's settings.
+        device: such as "cpu" or "cuda:0"; None takes the bundle's choice.
+        options: see `Options`.
+
+    Attributes:
+        weights: hash of the model.
+        groups: group of each class ("head", "medium", "tail"); empty where no disagreement is computed.
+
+    Raises:
+        UserError: a missing model, an unknown setting or device, weights of another network.
+    """
+
+    def __init__(
+        self, bundle: Path, model: Path | None = None, device: str | None = None, options: Options | None = None
+    ) -> None:
+        self.options = options or Options()
+        checkpoint = bundle / "models" if model is None else model
+        checkpoint = checkpoint / "model.pt" if checkpoint.is_dir() else checkpoint
+        if not checkpoint.is_file():
+            raise UserError(f"{checkpoint}: expected a trained model, found no such file; train first, or pass --model")
+        self.weights = sha256(checkpoint)
+        parser = ConfigParser()
+        parser.read_config(bundle / "configs" / "inference.json")
+        parser.update(_overrides(bundle, checkpoint, device, self.options))
+        parser.get_parsed_content("initialize")  # checks the settings and loads the weights
+        self.parser = parser
+        self.key = str(parser.get_parsed_content("image_key"))
+        self.num_classes = int(parser.get_parsed_content("num_classes"))
+        self.device = torch.device(parser.get_parsed_content("device"))
+        self.dataset = parser.get_parsed_content("dataset")
+        self.inferer = parser.get_parsed_content("inferer")
+        network = parser.get_parsed_content("network").eval()
+        self.prediction = network.prediction if isinstance(network, DCANet) and not self.options.fast else None
+        self.groups = _groups(network) if self.prediction else {}
+        whole = _WithExperts(network) if self.prediction else network
+        amp, backend = (parser.get_parsed_content(key) for key in ("amp", "backend"))
+        self.network = for_inference(whole, self.device, amp, backend)
+        self.transforms = [
+            step for step in parser.get_parsed_content("postprocessing").transforms if not isinstance(step, SaveImaged)
+        ]
+
+    def __call__(self, image: Path, progress: bool = False) -> Result:
+        """Segment one image; `progress` shows a bar over the parts of the image.
+
+        Raises:
+            UserError: an image that cannot be read, or of another modality.
+        """
+        from scripts.inference.images import find_images
+
+        self.dataset.data = find_images(image, self.key)
+        self.inferer.progress = progress
+        item = dict(self.dataset[0])
+        with torch.no_grad():
+            found = self.inferer(item[self.key][None].to(self.device), self.network)[0]
+            own, *experts = found.split(self.num_classes + 1)
+            del found
+            labels = self._labels(item, own)
+            scores, difference = (self._disagreement(item, labels, own, experts)) if experts else (None, None)
+            probabilities = self._native(item, own.softmax(0)[1:]) if self.options.probabilities else None
+        return Result(
+            labels=labels[0].cpu().numpy().astype(np.uint8),
+            affine=labels.affine.cpu().numpy().astype(np.float64),
+            disagreement=scores,
+            probabilities=None if probabilities is None else np.moveaxis(probabilities, 0, -1),
+            disagreement_map=difference,
+        )
+
+    def _labels(self, item: dict[str, Any], logits: MetaTensor) -> MetaTensor:
+        """The bundle's postprocessing without its last step, which writes the file: [1, X, Y, Z]."""
+        item = item | {"pred": logits}
+        for step in self.transforms:
+            item = step(item)
+        return cast(MetaTensor, item["pred"])
+
+    def _native(self, item: dict[str, Any], values: torch.Tensor) -> NDArray[np.uint8]:
+        """Maps [C, *network grid] of numbers from 0 to 1 to the image's own grid, in 1 / 255."""
+        native: Any = item | {"pred": values}
+        for step in self.transforms:
+            if isinstance(step, LabelsOnImageGridd):
+                slabs = resampled(cast(MetaTensor, values), step.slab)
+                return np.concatenate([_as_bytes(slab) for slab in slabs], axis=-1)
+            if isinstance(step, Invertd):
+                native = step(native)
+        return _as_bytes(native["pred"])
+
+    def _disagreement(
+        self, item: dict[str, Any], labels: MetaTensor, own: MetaTensor, experts: Sequence[MetaTensor]
+    ) -> tuple[dict[int, float], NDArray[np.uint8] | None]:
+        """Scores per class, and the map if asked for; `experts` holds what `own` is not of D_A's and theirs."""
+        both = [own, *experts][-2:]
+        maps = [labels if logits is own else self._labels(item, logits) for logits in both]
+        scores = differences(maps[0].cpu().numpy(), maps[1].cpu().numpy(), self.num_classes)
+        if not self.options.disagreement:
+            return scores, None
+        distance = 0.5 * (both[0].softmax(0) - both[1].softmax(0)).abs().sum(0, keepdim=True)
+        return scores, self._native(item, distance)[0]
+
+
+class _WithExperts(nn.Module):
+    """A DCANet that returns the logits of its prediction and those of D_A and of the stitched experts beside it.
+
+    [B, C_in, *spatial] to [B, 2 C, *spatial], the prediction first, then the other one of the two; where the prediction
+    is their mean, to [B, 3 C, *spatial]. The experts are computed once.
+    """
+
+    def __init__(self, network: DCANet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        aggregated, stitched = self.network.predictions(x)
+        parts = {"aggregated": [aggregated, stitched], "stitched": [stitched, aggregated]}.get(self.network.prediction)
+        return torch.cat(parts or [mean_logits(aggregated, stitched), aggregated, stitched], 1)
+
+
+def _groups(network: DCANet) -> dict[int, str]:
+    names = EXPERT_NAMES[len(network.experts)]
+    return {c: names[expert] for c, expert in enumerate(network.owner.tolist(), 1)}
+
+
+def _as_bytes(values: torch.Tensor) -> NDArray[np.uint8]:
+    whole: NDArray[np.uint8] = np.asarray((values * 255).round().to(torch.uint8).cpu())
+    return whole
+
+
+def _overrides(bundle: Path, checkpoint: Path, device: str | None, options: Options) -> dict[str, Any]:
+    """What is set beside the config: places, what the model says of itself, and what the user sets, which goes first.
+
+    Raises:
+        UserError: an unknown key or device.
+    """
+    findings = Findings()
+    chosen = parse_overrides([f"--{word}" for word in options.settings], findings)
+    config = bundle / "configs" / "inference.json"
+    whole = load_config([config], chosen, findings)
+    findings.raise_if_any(f"--set, {config}")
+    overrides: dict[str, Any] = {"bundle_root": str(bundle), "checkpoint": str(checkpoint), "datalist": []}
+    about = checkpoint.with_suffix(".json")
+    if about.is_file():
+        overrides |= trained_settings(read_description(about))
+    if options.fast and "overlap" in whole:
+        overrides["overlap"] = FAST_OVERLAP
+        overrides["inferer::roi_size"] = f"$[int({FAST_WINDOW} * voxels) for voxels in @patch_size]"
+    if device is not None:
+        try:
+            torch.empty(0, device=device)
+        except Exception as error:  # torch raises several kinds
+            raise UserError(f"--device: expected one of this machine, found {device!r}: {first_line(error)}") from None
+        overrides["device"] = f"$torch.device({device!r})"
+    return overrides | chosen

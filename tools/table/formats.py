@@ -1,0 +1,146 @@
+"""A table as Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from scripts.scoring.tables import STD
+
+from ..compare.request import FULLY_SUPERVISED
+from .layout import DECIMALS, Cell, Column, Line, Table
+from .notes import FLAGS
+from .results import Results
+
+SUPERSCRIPTS = "⁰¹²³"
+MARKS = (r"%s", r"\textbf{%s}", r"\underline{%s}", r"\textit{%s}")  # by rank
+LATEX = {letter: f"\\{letter}" for letter in "&%_#{}$"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+LATEX |= {"^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "<": "$<$", ">": "$>$"}
+FLAG_WORDS = dict(zip(FLAGS, ("average", "jaccard"), strict=True))
+
+
+def markdown(table: Table) -> str:
+    """A table per block whose best three figures are numbered, the best also bold, and the notes as a list."""
+
+    def show(cell: Cell) -> str:
+        text = _measured(cell)
+        if cell.rank:
+            text = f"**{text}** ¹" if cell.rank == 1 else f"{text} {SUPERSCRIPTS[cell.rank]}"
+        return text if cell.published is None else f"{text} ({cell.published}{cell.flags})"
+
+    lines = [f"### {table.title}", ""]
+    for title, columns in table.blocks.items():
+        rows = [[f"**{title}**", *(table.headings[column] for column in columns)]]
+        for group, members in table.groups.items():
+            rows.append([f"*{group}*", *("" for _ in columns)])
+            rows += [[line.title, *(show(line.cells[column]) for column in columns)] for line in members]
+        lines += [*_aligned(rows), ""]
+    notes = ["¹ ² ³: the best of a column" + _without_upper_bound(table), *table.notes]
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A table* per block, with booktabs and adjustbox; the best figures are bold, underlined and italic."""
+
+    def show(cell: Cell) -> str:
+        text = MARKS[cell.rank] % _escaped(_measured(cell))
+        return text if cell.published is None else f"{text} {_escaped(f'({cell.published}{cell.flags})')}"
+
+    notes = ["bold, underlined, italic: the best three of a column" + _without_upper_bound(table), *table.notes]
+    below = [r"\par\medskip\raggedright\footnotesize", ".\n".join(map(_escaped, notes)) + "."]
+    lines = [r"% \usepackage{booktabs,adjustbox}"]
+    for title, columns in table.blocks.items():
+        width = 1 + len(columns)
+        lines += [r"\begin{table*}", r"\centering\small", rf"\caption{{{_escaped(f'{table.title}. {title}')}}}"]
+        lines.append(r"\begin{adjustbox}{max width=\textwidth}")
+        lines += [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
+        lines.append(" & ".join(map(_escaped, ["", *(table.headings[column] for column in columns)])) + r" \\")
+        for group, members in table.groups.items():
+            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_escaped(group)}}}}} \\"]
+            lines += [
+                " & ".join([_escaped(line.title), *(show(line.cells[column]) for column in columns)]) + r" \\"
+                for line in members
+            ]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", *below, r"\end{table*}"]
+        below = []  # once is enough
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """A line per method: figures with their deviations, ranks, published figures, and the settings they belong to."""
+    rows = [
+        {"group": group, "name": line.name, "method": line.title, "seeds": " ".join(map(str, line.seeds))}
+        | {key: value for column in table.columns for key, value in _fields(column, line, table.compared).items()}
+        | table.settings
+        for group, members in table.groups.items()
+        for line in members
+    ]
+    return _csv(rows)
+
+
+def run_list(results: Results) -> str:
+    """A line per run and class, as CSV: means over the cases, and the run's time, commits and model.pt."""
+    rows = []
+    for run in results.runs:
+        commits = " ".join(code["commit"][:10] + "+" * code["dirty"] for code in run.state.get("code", []))
+        about = {"seconds": run.state.get("seconds", ""), "commits": commits, "sha256": run.state.get("sha256", "")}
+        for row in run.rows:
+            scores = {key: value for key, value in row.items() if not key.endswith(STD) and key != "seeds"}
+            scores |= {key: f"{value:.6f}" for key, value in scores.items() if isinstance(value, float)}
+            rows.append({"method": run.method, "seed": run.seed} | scores | about)
+    return _csv(rows)
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": comma_separated}
+
+
+def _measured(cell: Cell) -> str:
+    if math.isnan(cell.value):
+        return "-"
+    return f"{cell.value:.{DECIMALS}f}" + ("" if math.isnan(cell.std) else f" ± {cell.std:.{DECIMALS}f}")
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table, padded so that the text itself is a table, too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"| {row[0]:<{widths[0]}} |" + "".join(f" {cell:>{w}} |" for cell, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (w + 1)}:|" for w in widths[1:])
+    return [lines[0], rule, *lines[1:]]
+
+
+def _without_upper_bound(table: Table) -> str:
+    """Who has no rank, if such a method is in the table."""
+    bound = any(line.name == FULLY_SUPERVISED for lines in table.groups.values() for line in lines)
+    return ", without the fully supervised one" if bound else ""
+
+
+def _fields(column: Column, line: Line, compared: bool) -> dict[str, str]:
+    name, cell = f"{column.metric} {column.region}", line.cells[column]
+    fields = {name: _number(cell.value), f"{name} std": _number(cell.std), f"{name} rank": str(cell.rank or "")}
+    if compared:
+        published = {"value": "", "std": ""} if cell.published is None else vars(cell.published)
+        fields |= {f"{name} published": published["value"], f"{name} published std": published["std"]}
+        fields[f"{name} contradiction"] = " ".join(FLAG_WORDS[flag] for flag in cell.flags)
+    return fields
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)
