@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,21 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
     """Read a JSON object from a file; `kind` names the file's role in the error.
 
     Raises:
-        UserError: the file is missing or does not hold a JSON object.
+        UserError: the file is missing or does not hold a JSON object, or a key stands twice in it.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        if twice:
+            raise UserError(f"{path}: expected each key once, found {', '.join(twice)} twice; remove one of the two")
+        return dict(pairs)
+
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UserError(f"{path}: expected a {kind}, found no such file; check the path or run `prepare`") from None
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:  # no JSON or no text, numbers of thousands of digits, endless nesting
         raise UserError(f"{path}: expected a {kind} in JSON, found text that does not parse ({error})") from None
     if not isinstance(content, dict):

@@ -1,9 +1,10 @@
 import json
+import re
 
 import pytest
 
 from scripts.errors import UserError
-from scripts.files import replacing, write_json
+from scripts.files import read_json, replacing, write_json
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_no_other(tmp_path):
@@ -33,3 +34,22 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "c.json", {"x": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "expected a split file, found no such file"),
+        ("{", "expected a split file in JSON, found text that does not parse"),
+        ("[]", "expected a split file (a JSON object), found a list"),
+        ('{"a": {"b": 1, "b": 2}}', "expected each key once, found b twice"),
+        ("[" * 100_000, "does not parse"),
+    ],
+)
+def test_json_that_is_no_object_is_named_with_its_file_and_role(tmp_path, content, found):
+    path = tmp_path / "split.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=re.escape(found)) as told:
+        read_json(path, "split file")
+    assert str(told.value).startswith(f"{path}: ")

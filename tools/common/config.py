@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
+from scripts.files import read_json
 
 SEPARATOR = "::"
 REFERENCE = re.compile(r"@\w*(?:::\w*)*")
@@ -97,36 +97,17 @@ def read_mapping(path: str | Path, kind: str) -> dict[str, Any]:
     """Read a JSON or YAML file that holds a mapping; `kind` names the file's role in the error.
 
     Raises:
-        UserError: no such file, text that does not parse, a key twice in one mapping, no mapping.
+        UserError: see `read_json`; YAML that does not parse.
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise UserError(f"{path}: expected each key once, found {', '.join(twice)} twice; remove one of the two")
-        return dict(pairs)
+    if not str(path).lower().endswith((".yaml", ".yml")) or not Path(path).is_file():
+        return read_json(path, kind)
+    import yaml
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        if str(path).lower().endswith((".yaml", ".yml")):
-            import yaml
-
-            content = yaml.safe_load(text)
-        else:
-            content = json.loads(text, object_pairs_hook=unique)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: expected a {kind}, found no such file; check the path") from None
-    except UserError:
-        raise
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: expected a {kind}, found a file that cannot be read: {_one_line(error)}") from None
-    except Exception as error:  # yaml's own, which is imported only where it is needed
-        raise UserError(f"{path}: expected a {kind}, found YAML that does not parse: {_one_line(error)}") from None
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: expected a {kind}, found YAML that does not parse: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a {kind} (a mapping), found a {type(content).__name__}")
     return content
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

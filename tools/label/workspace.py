@@ -15,6 +15,7 @@ from scripts.settings import expect_one_of
 
 from ..common.bundles import expect_bundle
 from ..common.trained import read_description, trained_settings
+from ..package.command import copy_bundle
 
 # MONAI Label looks for a class in this file of the app's folder; it also marks the folder as one of ours.
 MAIN = '''"""Written by `python -m tools label`."""
@@ -23,7 +24,6 @@ from tools.label.serving.app import BundleApp
 
 __all__ = ["BundleApp"]
 '''
-LEFT_OUT = ("models", "runs", "data", "predictions", "__pycache__")
 
 
 def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset: str | None = None) -> Path:
@@ -55,6 +55,7 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
     partial, earlier = (copy.with_name(f".{bundle.name}.{os.getpid()}.{what}") for what in ("partial", "earlier"))
     try:
         copy_bundle(bundle, partial)
+        (partial / "models").mkdir()
         if source is not None:
             shutil.copy2(source, partial / "models" / "model.pt")
         if about:
@@ -68,12 +69,6 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
     shutil.rmtree(earlier, ignore_errors=True)
     (folder / "main.py").write_text(MAIN, encoding="utf-8")
     return copy
-
-
-def copy_bundle(bundle: Path, target: Path) -> None:
-    """Copy what belongs to a bundle, its `scripts` as files and not as a link; without models, runs and caches."""
-    shutil.copytree(bundle, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    (target / "models").mkdir()
 
 
 def fit_configs(bundle: Path, trained: Mapping[str, Any], preset: str | None) -> None:

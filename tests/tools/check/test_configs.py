@@ -103,9 +103,13 @@ def test_key_of_an_overlay_that_nothing_uses_is_named(check: Check, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", "{", "a.json: expected a bundle config, found a file that cannot be read: Expecting property name"),
+        (
+            "a.json",
+            "{",
+            "a.json: expected a bundle config in JSON, found text that does not parse (Expecting",
+        ),
         ("a.json", '{"a": 1, "a": 2}', "a.json: expected each key once, found a twice"),
-        ("a.json", "[]", "a.json: expected a bundle config (a mapping), found a list"),
+        ("a.json", "[]", "a.json: expected a bundle config (a JSON object), found a list"),
         ("a.yaml", "a: [", "a.yaml: expected a bundle config, found YAML that does not parse"),
         ("b.json", "{}", "a.json: expected a bundle config, found no such file"),
     ],
