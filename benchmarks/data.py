@@ -106,7 +106,7 @@ def some_steps(
 
 
 def small_steps(workers: int) -> Job:
-    """Steps on labelled slices alone, the smallest there are, which wait for data the largest share of their time."""
+    """Steps on labelled slices only, the smallest there are, which wait for data the largest share of their time."""
     some: dict[str, Any] = {"steps": SMALL_STEPS, "bundle": SLICES, "method": "supervised", "num_workers": workers}
     data = f"{workers or 'no'} workers"
     return Job(

@@ -24,7 +24,7 @@ class Grouping:
 
     groups: class ids per group, head first, each sorted by size, the largest first (equal sizes by id).
     names: the groups' names, which also name their experts: head, medium, tail; two groups are head and tail, a single
-        group is medium. Rule `threshold` alone keeps the names by share, so that any of the three can be missing.
+        group is medium. Only rule `threshold` keeps the names by share, so that any of the three can be missing.
     proportions: P_c, the share of class c in all foreground, at index c - 1.
     gaps: G_j = log(P_(j) / P_(j+1)) over the classes that have voxels, sorted by size, the largest first.
     rule: the rule that made the groups.

@@ -154,6 +154,6 @@ def class_groups(path: Path) -> list[list[int]]:
 
 
 def _shown(value: Any) -> str:
-    """The value as a short part of a message; of one that may be deep, its type alone."""
+    """The value as a short part of a message; of one that may be deep, only its type."""
     deep = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict | list) for one in value))
     return f"a {type(value).__name__}" if deep else ascii(value)[:60]

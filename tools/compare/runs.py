@@ -71,7 +71,7 @@ class Processes:
         with log.open("ab") as output:
             output.write(f"$ {shlex.join(command)}\n".encode())
             output.flush()
-            # A session of its own: Ctrl-C reaches this process alone, which then stops the others in order.
+            # A session of its own: Ctrl-C reaches only this process, which then stops the others in order.
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,

@@ -99,7 +99,7 @@ def _monai(run_id: str, configs: list[Path], overrides: dict[str, Any]) -> None:
 
 
 def _link_test_images(data: Path, images: Path) -> None:
-    """A folder of the test images alone, as a user has it who wants segmentations."""
+    """A folder of only the test images, as a user has it who wants segmentations."""
     test = set(json.loads((data / "split.json").read_text(encoding="utf-8"))["test"])
     cases = json.loads((data / "datalist.json").read_text(encoding="utf-8"))["cases"]
     images.mkdir()

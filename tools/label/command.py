@@ -1,4 +1,4 @@
-"""`python -m tools label`: MONAI Label's server for a bundle, on this machine alone and without the internet."""
+"""`python -m tools label`: MONAI Label's server for a bundle, on this machine only and without the internet."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ..common.sums import SUMS, expect_replaceable, write_sums
 from ..common.torchscript import plain_settings
 
 # What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
-# without git. `demo.json` and `.gitkeep` serve the checkout alone.
+# without git. `demo.json` and `.gitkeep` serve only the checkout.
 CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
 REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
 PLAIN = "configs/plain/inference.json"  # for exports, whose users have none of the bundle's code

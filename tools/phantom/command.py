@@ -87,7 +87,7 @@ def make_phantom(
         labelled: see `cases`.
         validation, test: patients of these roles, all with labels.
         size: voxels; the anatomy's own default if None.
-        seed: of everything random. A patient depends on it, on its role and on its number alone, so that a longer list
+        seed: of everything random. A patient depends on it, on its role and on its number only, so that a longer list
             begins with the patients of a shorter one.
         percent: percentage under which the split lists the labelled patients, beside their true one.
 

@@ -57,7 +57,7 @@ class Prediction:
     result: the label map and what belongs to it.
     volume: the images of a series and how they lie, without the values; None for a file.
     phase: of a cine, counted from 0.
-    written: whether its maps are, or its volumes alone.
+    written: whether its maps are, or only its volumes.
     """
 
     name: str
@@ -129,7 +129,7 @@ def write_case(case: Case, folder: Path, work: Work, predictions: Sequence[Predi
 
 
 def _without_values(volume: DicomVolume) -> DicomVolume:
-    """What is written refers to the images alone, and several series in memory would be large."""
+    """What is written refers only to the images, and several series in memory would be large."""
     return replace(volume, values=np.empty(0))
 
 

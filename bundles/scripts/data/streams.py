@@ -103,7 +103,7 @@ class TwoStreamSampler(Sampler[list[Key]]):
     Args:
         lengths: samples in the labelled and in the unlabelled stream; an empty unlabelled stream is left out.
         batch_size: samples of each stream per step and process.
-        steps: steps per epoch of one process alone.
+        steps: steps per epoch of a single process.
         seed: of order and augmentation.
         rank, world_size: of this process.
     """
@@ -178,7 +178,7 @@ class TwoStreamLoader:
     Args:
         labelled, unlabelled: the streams; `unlabelled` may be None or empty.
         batch_size: samples of each stream per step.
-        steps: steps per epoch (of one process alone, see `TwoStreamSampler`).
+        steps: steps per epoch (of a single process, see `TwoStreamSampler`).
         seed: of order and augmentation.
         num_workers: worker processes; the batches do not depend on it.
 

@@ -50,7 +50,7 @@ class Autocast(nn.Module):
 class OpenVINO(nn.Module):
     """Runs a network on the CPU by OpenVINO, in the same precision and on as many threads as torch would.
 
-    The network is converted in memory when the first image of a size comes, and knows that size alone, which is a
+    The network is converted in memory when the first image of a size comes, and knows only that size, which is a
     quarter faster than any size. Weights that change later are not seen. Batches go through image by image, as is
     fastest on a CPU.
 

@@ -29,7 +29,7 @@ class BCP(MeanTeacher):
         predictor: the student.
         unsup_weight, ramp, ramp_length, teacher_decay: see `MeanTeacher`.
         absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
-        pretraining: share of the training on labelled images alone.
+        pretraining: share of the training on labelled images only.
         box: side of the box, as a share of the image's.
     """
 

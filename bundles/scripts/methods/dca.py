@@ -46,7 +46,7 @@ class DCA(SemiSupervised):
         unsup_weight: weight of the unlabelled term.
         ramp, ramp_length: its warm-up (see `base.RAMPS`) and the share of the training that it takes.
         unsup_gradient: how far the unlabelled term reaches: "encoder" through D_A into the shared encoder,
-            "aggregation" into D_A alone.
+            "aggregation" into D_A only.
         unsup_experts: add the experts' losses on the pseudo-labels, each of its own group, to the unlabelled term.
         pseudo_label: "stitched" experts, or "mean" of their softmax and D_A's.
         teacher_decay: above 0, an exponential moving average of the network with this decay makes the pseudo-labels.

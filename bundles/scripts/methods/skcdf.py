@@ -32,7 +32,7 @@ class SKCDF(SemiSupervised):
     1 - t (1 - q_c) that comes down to it. Elsewhere k is 0: the voxel gives no gradient, but counts in the means. After
     every step each main head moves towards the balanced one, and then u with its heads towards l.
 
-    u predicts, and is the network's own decoder; l and the balanced heads are needed in training alone. They start as
+    u predicts, and is the network's own decoder; l and the balanced heads are needed only in training. They start as
     copies of it, since an average of weights that begin apart means nothing.
 
     Args:

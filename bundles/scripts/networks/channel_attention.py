@@ -43,7 +43,7 @@ class ChannelAttention(nn.Module):
 
     Args:
         channels: of the feature maps, a multiple of `heads`.
-        heads: groups of channels that attend to each other alone.
+        heads: groups of channels that attend only to each other.
         local: attend in windows of two voxels per axis, each on its own; False takes the whole map for one window.
     """
 

@@ -1,6 +1,6 @@
 """Convolutions that torch computes slowly on a CPU, by others that it computes fast: the same numbers.
 
-Elsewhere they are torch's own modules, whose parameters they have. All but 1^d kernels go other ways in training alone.
+Elsewhere they are torch's own modules, whose parameters they have. All but 1^d kernels go other ways only in training.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Dilated(nn.modules.conv._ConvNd):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, *spatial] to [B, C_out, *spatial]."""
-        if not is_scripting():  # noqa: SIM102 - TorchScript skips what is under this condition alone
+        if not is_scripting():  # noqa: SIM102 - TorchScript skips only what is under this condition
             if self.training and x.device.type == "cpu" and all(size % self.dilation[0] == 0 for size in x.shape[2:]):
                 return self._by_lattices(x)
         return convolve(x, self.weight, self.bias, self.dilation[0])

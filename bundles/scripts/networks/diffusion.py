@@ -55,7 +55,7 @@ class LabelDiffusion(nn.Module):
     def forward(self, encoder: Encoder, image: torch.Tensor, noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """Logits [B, K + 1, *spatial] of the maps that were `noisy` [B, K + 1, *spatial] at the time `steps` [B].
 
-        The encoder's normalisation does not remember the noisy maps: the prediction sees images alone.
+        The encoder's normalisation does not remember the noisy maps: the prediction sees only images.
         """
         x = pad_to_multiple(torch.cat([image, noisy], 1), self.divisor)
         time = self.time(get_timestep_embedding(steps, TIME_CHANNELS))

@@ -20,7 +20,7 @@ class TwinNet(nn.Module):
 
     Args:
         style, spatial_dims, in_channels, num_classes, width, norm, dropout: as for `SegmentationNet`.
-        prediction: "mean" of both networks' logits, or the logits of the "first" or "second" alone.
+        prediction: "mean" of both networks' logits, or the logits of only the "first" or "second".
         initialisation: "default" draws both alike; "kaiming_xavier" draws the first network's convolutions by He's
             normal rule and the second's by Glorot's, so that the two begin further apart (CPS).
 

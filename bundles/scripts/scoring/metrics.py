@@ -219,7 +219,7 @@ class SegmentationScores(CumulativeIterationMetric):
             self._synced = True
 
     def class_means(self) -> dict[str, torch.Tensor]:
-        """Per metric the mean over all cases, [K]; nan entries are left out, a class of nan alone is nan."""
+        """Per metric the mean over all cases, [K]; nan entries are left out, a class of nothing but nan is nan."""
         means = self.get_buffer().nanmean(dim=0)
         return {metric: means[:, m] for m, metric in enumerate(self.metrics)}
 

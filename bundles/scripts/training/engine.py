@@ -29,7 +29,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     A step is: the method's losses under autocast, backward, the optimizer's step, the schedule's step, and the method's
     own update. `progress`, the share of the training that is done, is all a method knows of the time. What is random in
-    a step, such as dropout and mixing, depends on its batch alone, on one process and on several.
+    a step, such as dropout and mixing, depends only on its batch, on one process and on several.
 
     Args:
         device: where to run.

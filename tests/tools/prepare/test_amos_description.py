@@ -38,7 +38,7 @@ def notes(result: tuple[int, str]) -> list[str]:
 
 
 def test_official_description_names_ct_alone_which_a_note_sets_right(source: Path, prepare: Prepare) -> None:
-    assert notes(prepare(source)) == ["dataset.json names CT alone: by their ids, 2 cases are MR"]
+    assert notes(prepare(source)) == ["dataset.json names only CT: by their ids, 2 cases are MR"]
 
 
 @pytest.mark.parametrize("modality", [{"0": "CT", "1": "MRI"}, ["CT", "MR"], "CT and MRI", None])
@@ -51,7 +51,7 @@ def test_description_that_names_both_modalities_or_none_gives_no_note(
 
 def test_without_a_description_a_note_says_that_the_ids_told_the_modality(source: Path, prepare: Prepare) -> None:
     (source / DESCRIPTION).unlink()
-    assert notes(prepare(source)) == ["no dataset.json: the ids alone told CT from MR, and the intensities agree"]
+    assert notes(prepare(source)) == ["no dataset.json: only the ids told CT from MR, and the intensities agree"]
 
 
 def test_images_that_the_description_does_not_list_are_noted(source: Path, prepare: Prepare, output: Path) -> None:

@@ -122,7 +122,7 @@ def read_coded(path: Path, known: dict[int, dict[str, Any]]) -> str:
     image.CopyInformation(result.image)
     series = str(dataset.ReferencedSeriesSequence[0].SeriesInstanceUID)
     reference = path.parents[2] / f"{series}.nii.gz"
-    if reference.exists():  # a SEG may hold the slices with an organ alone
+    if reference.exists():  # a SEG may hold only the slices with an organ
         own_grid = SimpleITK.ReadImage(str(reference))
         image = SimpleITK.Resample(image, own_grid, interpolator=SimpleITK.sitkNearestNeighbor)
     with tempfile.NamedTemporaryFile(suffix=".nii.gz", delete=False) as file:

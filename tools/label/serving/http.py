@@ -89,7 +89,7 @@ def infer_many(
     params: dict[str, Any] | None = None,
     run_sync: bool = False,
 ) -> Any:
-    """As MONAI Label's own, but in a thread, and of studies alone."""
+    """As MONAI Label's own, but in a thread, and only of studies."""
     return run_batch(model, images, app_instance().check_batch(params or {"max_workers": 1}), run_sync)
 
 

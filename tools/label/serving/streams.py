@@ -49,7 +49,7 @@ def write_streams(
 def validation_studies(labelled: Sequence[str], share: float) -> list[str]:
     """The labelled studies that validate: at least one, and all of them if there is only one, which then trains, too.
 
-    A study's place depends on its name alone, so that a newly labelled one seldom moves the others.
+    A study's place depends only on its name, so that a newly labelled one seldom moves the others.
     """
     if not labelled:
         raise ValueError("no labelled study")

@@ -105,15 +105,15 @@ def _case(number: int, image: Path, label: Path | None) -> CaseFiles:
 
 def _compare_with_description(path: Path, files: Sequence[CaseFiles], problems: Problems) -> list[str]:
     if not path.is_file():
-        return ["no dataset.json: the ids alone told CT from MR, and the intensities agree"]
+        return ["no dataset.json: only the ids told CT from MR, and the intensities agree"]
     content = read_description(path, problems)
     check_labels(path, content, LABELS, SPELLINGS, problems)
     notes = []
     named = named_modalities(path, content, problems)
-    # The official file names CT alone, though a sixth of the cases are MR: no reason to refuse the download.
+    # The official file names only CT, though a sixth of the cases are MR: no reason to refuse the download.
     for modality in sorted({str(case.modality) for case in files} - named if named else ()):
         count = sum(case.modality == modality for case in files)
-        notes.append(f"dataset.json names {' and '.join(named)} alone: by their ids, {count} cases are {modality}")
+        notes.append(f"dataset.json names only {' and '.join(named)}: by their ids, {count} cases are {modality}")
     unlisted = check_listed(path, content, [case.image for case in files], problems)
     if unlisted:
         notes.append(f"images that dataset.json does not list: {len(unlisted)} ({first_few(unlisted, MOST_NAMED)})")
