@@ -24,6 +24,7 @@ from tests.packages import Package, read_array, run_label_app
 from tools.__main__ import main
 
 EXACT = ["--amp", "false"]  # as MONAI Label infers
+PLAIN = Path("configs") / "plain" / "inference.json"
 NAMES = ("dca_acdc", "dca_synapse", "dca_amos")
 Exports = dict[str, Path]
 MACHINE_PATH = re.compile(rb"/(?:work|home|root|tmp|usr|opt)/[\w.]+")
@@ -163,13 +164,29 @@ def test_an_export_travels_in_the_package_without_the_paths_of_the_machine(
     assert not holds_machine_paths(packed)
     files = {"inference.json": ""}
     script = torch.jit.load(packed, _extra_files=files)
-    plain = package.folder / "configs" / "plain" / "inference.json"
-    assert json.loads(files["inference.json"]) == json.loads(plain.read_text())
+    assert json.loads(files["inference.json"]) == json.loads((package.folder / PLAIN).read_text())
     weights = load_tensors(package.models / "model.pt")
     assert all(torch.equal(script.state_dict()[key], value) for key, value in weights.items())
     image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(script.eval()(image), torch.jit.load(exported / "model.ts").eval()(image))
+
+
+def test_a_packaged_model_ts_has_the_plain_settings_whichever_it_was_exported_with(
+    scripts: Exports, packages: dict[str, Package], tmp_path: Path
+) -> None:
+    package = packages["dca_synapse"]
+    models = shutil.copytree(scripts[package.name], tmp_path / "models")
+    own = (package.folder / "configs" / "inference.json").read_text()
+    with zipfile.ZipFile(scripts[package.name] / "model.ts") as old, zipfile.ZipFile(models / "model.ts", "w") as new:
+        for entry in old.infolist():
+            is_settings = entry.filename.endswith("/extra/inference.json")
+            new.writestr(entry, own if is_settings else old.read(entry))
+    assert main(["package", package.name, "--models", str(models), "--output", str(tmp_path / "dist")]) == 0
+    files = {"inference.json": ""}
+    torch.jit.load(tmp_path / "dist" / package.name / "models" / "model.ts", _extra_files=files)
+    found, plain = (json.loads(text) for text in (files["inference.json"], (package.folder / PLAIN).read_text()))
+    assert found == plain != json.loads(own)
 
 
 @pytest.mark.parametrize("what", ["other weights", "other settings"])

@@ -18,7 +18,7 @@ from ..common.config import SEPARATOR, Config
 from ..common.findings import Findings
 from ..common.merging import load_config, parse_overrides
 from .cases import ROLES, Cases, check_files, check_labels, labelled_sizes, read_cases, read_labels
-from .components import check_components, check_presets, method_options, variants
+from .components import check_components, check_presets, method_options, named_methods
 from .sizes import check_sizes
 from .values import Values, check_expressions
 
@@ -124,9 +124,13 @@ def _check_required(values: Values, findings: Findings) -> None:
 def _groups(values: Values, cases: Cases | None, findings: Findings) -> list[str]:
     """The size groups of the classes, for a method that divides them and labelled cases that hold them all."""
     name = values.get("method", str) or ""
-    options = variants().get(name, {"options": {}})["options"] | (values.get("method_options", dict) or {})
+    from scripts.methods.variants import VARIANTS
+
+    cls = named_methods().get(name)
+    options = dict(VARIANTS[name].options) if name in VARIANTS else {}
+    options |= values.get("method_options", dict) or {}
     sizes = labelled_sizes(cases, options.get("size_unit", "mm3")) if cases is not None else {}
-    if "grouping" not in method_options(name) or not sizes or not all(sizes.values()):
+    if cls is None or "grouping" not in method_options(cls) or not sizes or not all(sizes.values()):
         return []
     from scripts.grouping import group_classes
 

@@ -6,7 +6,6 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pydoc import ErrorDuringImport, locate
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from .values import Values, missing_module
 
 if TYPE_CHECKING:
     from monai.bundle.config_item import ComponentLocator
+
+    from scripts.methods.base import Method
 
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 CHECKS = "scripts.settings."  # functions that look at settings and do nothing else
@@ -120,10 +121,7 @@ def _check_method(
     item_id: str, name_key: str, component: Mapping[str, Any], values: Values, findings: Findings
 ) -> None:
     """Compare the name and the options of a method with its class, or with the class of its network."""
-    from scripts.methods import METHODS
-    from scripts.methods.variants import VARIANTS
-
-    known = {**METHODS, **{name: METHODS[variant.method] for name, variant in VARIANTS.items()}}
+    known = named_methods()
     name = values.get(f"{item_id}{SEPARATOR}{name_key}", str)
     if name is None:
         return
@@ -131,7 +129,7 @@ def _check_method(
         where = values.origin(f"{item_id}{SEPARATOR}{name_key}")
         findings.problem(where, f"expected the name of a method, found {name!r}{hint(name, known)}")
         return
-    what, accepted = f"method {name}", method_options(name)
+    what, accepted = f"method {name}", method_options(known[name])
     given = {}
     if name_key == "method":
         what, accepted = f"the network of method {name}", list(inspect.signature(known[name].network).parameters)
@@ -147,19 +145,17 @@ def _check_method(
             findings.problem(values.origin(where), text)
 
 
-def method_options(name: str) -> list[str]:
-    """The options of a method or variant: the arguments of its class, but for the predictor; none if it is unknown."""
+def named_methods() -> dict[str, type[Method]]:
+    """The class behind every name that `--method` takes: those of methods, and those of their variants."""
     from scripts.methods import METHODS
-
-    cls = METHODS.get(str(variants().get(name, {"method": name})["method"]))
-    return [] if cls is None else list(inspect.signature(cls).parameters)[1:]
-
-
-def variants() -> dict[str, dict[str, Any]]:
-    """What every variant of a method fixes, by its name: "method", "options" and "network_options"."""
     from scripts.methods.variants import VARIANTS
 
-    return {name: asdict(variant) for name, variant in VARIANTS.items()}
+    return METHODS | {name: METHODS[variant.method] for name, variant in VARIANTS.items()}
+
+
+def method_options(cls: type[Method]) -> list[str]:
+    """The options of a method: the arguments of its class, but for the predictor."""
+    return list(inspect.signature(cls).parameters)[1:]
 
 
 def check_presets(values: Values, findings: Findings) -> None:

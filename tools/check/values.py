@@ -34,8 +34,8 @@ class Values:
 
         self.config = config
         self.broken: dict[str, str] = {}
-        self._given: dict[str, Any] = {}
         self._known: dict[str, bool] = {}
+        self._run = [config.tree[known] for known in RUNNER_IDS if config.tree.get(known)]
         tree = copy.deepcopy(config.tree)
         tree["imports"] = [text for text in tree.get("imports", []) if not missing_module(text)]
         self._parser = ConfigParser(tree)
@@ -50,7 +50,8 @@ class Values:
 
     def give(self, item_id: str, value: Any) -> None:
         """Tell the value of a component that is known in another way."""
-        self._given[item_id] = self._parser.ref_resolver.resolved_content[item_id] = value
+        self._parser.ref_resolver.resolved_content[item_id] = value
+        self._known = {item_id: True}  # what needs it may be known now
 
     def origin(self, item_id: str) -> str:
         """The id that a chain of plain references leads to: the one that a user sets."""
@@ -70,15 +71,14 @@ class Values:
             self.broken[item_id] = f"expected no circle of references, found {circle}"
             return False
         if item_id not in self._known:
-            known = item_id in self._given or (item_id in self.config and not self._is_run(item_id))
-            self._known[item_id] = known and (item_id in self._given or self._has_value(item_id, (*path, item_id)))
+            exists = item_id in self.config and not self._is_run(item_id)
+            self._known[item_id] = exists and self._has_value(item_id, (*path, item_id))
         return self._known[item_id]
 
     def _is_run(self, item_id: str) -> bool:
         """Whether an id is an expression that the runner runs for what it does: an entry of `initialize`, `run`, ..."""
         first, *rest = item_id.split(SEPARATOR)
-        run = [self.config.get(known) for known in RUNNER_IDS if known in self.config]
-        return len(rest) < 2 and (first in RUNNER_IDS or self.config.get(first) in [one for one in run if one])
+        return len(rest) < 2 and (first in RUNNER_IDS or self.config.get(first) in self._run)
 
     def _has_value(self, item_id: str, path: tuple[str, ...]) -> bool:
         content = self.config.get(item_id)

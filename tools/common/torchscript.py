@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.errors import UserError, first_line
+from scripts.files import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,15 @@ MONAIS: list[dict[str, Any]] = [
      "nearest_interp": False, "to_tensor": True},
     {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
 ]  # fmt: skip
+
+
+# Where a package keeps them: MONAI's export names settings by their file.
+PLAIN = "configs/plain/inference.json"
+
+
+def write_plain_settings(staged: Path) -> None:
+    """Write PLAIN of a packaged bundle from its inference.json; see `plain_settings`."""
+    write_json(staged / PLAIN, plain_settings(read_json(staged / "configs" / "inference.json", "bundle's settings")))
 
 
 def plain_settings(inference: dict[str, Any]) -> dict[str, Any]:

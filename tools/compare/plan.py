@@ -12,7 +12,6 @@ from scripts.errors import UserError, first_few
 from scripts.files import sha256, write_json
 
 from ..check.command import examine
-from ..check.components import variants
 from ..check.values import CALLED, Values
 from ..common.config import SEPARATOR, Config, read_mapping
 from ..common.findings import Findings
@@ -96,6 +95,8 @@ def _examined(request: Request) -> tuple[dict[str, dict[str, Any]], dict[str, st
 
 
 def _about(request: Request, method: str, findings: Findings) -> dict[str, Any]:
+    from scripts.methods.variants import VARIANTS  # here, since it imports torch
+
     values, cases, _ = examine([request.train], request.words(method, request.seeds[0]), findings)
     files = {key: Path(values.get(key, str) or "") for key in ("datalist", "split_file")}
     if request.test and cases is not None and not cases.roles["test"]:
@@ -110,7 +111,7 @@ def _about(request: Request, method: str, findings: Findings) -> dict[str, Any]:
         "steps": (epochs or 0) * (steps or 0),
     }
     shared |= {f"content of {key}": sha256(file) for key, file in files.items() if file.is_file()}
-    variant_of = variants().get(method, {}).get("method")
+    variant_of = VARIANTS[method].method if method in VARIANTS else None
     labels = list((values.get("labels", dict) or {}).values())
     return {"method": method, "variant_of": variant_of, "labels": labels, "shared": shared, "set": request.overrides}
 

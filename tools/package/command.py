@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import read_json, write_json
+from scripts.files import read_json
 
 from ..common.paths import BUNDLES
 from ..common.sums import SUMS, expect_replaceable, write_sums
-from ..common.torchscript import plain_settings
+from ..common.torchscript import write_plain_settings
 
 # What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
 # without git. `demo.json` and `.gitkeep` serve only the checkout.
 CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
 REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
-PLAIN = "configs/plain/inference.json"  # for exports, whose users have none of the bundle's code
 FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
 
 
@@ -78,14 +77,13 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
         staged, zipped = Path(scratch) / bundle.name, Path(scratch) / archive.name
         copy_bundle(bundle, staged)
         if source is None:
+            write_plain_settings(staged)
             model = f"no model: {bundle / 'models'} has none; train one first, or name its folder with --models"
         else:
             from .model import add_model  # here, since it imports MONAI
 
             model = add_model(source, staged)
         expect_no_machine_paths(staged, bundle)
-        inference = read_json(staged / "configs" / "inference.json", "bundle's settings")
-        write_json(staged / PLAIN, plain_settings(inference))
         files = write_sums(staged)
         _zip(staged, zipped)
         size = zipped.stat().st_size

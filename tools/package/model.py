@@ -17,7 +17,7 @@ from scripts.errors import UserError
 from scripts.files import read_json, sha256, write_json
 from scripts.settings import expect_one_of
 
-from ..common.torchscript import plain_settings, read_script
+from ..common.torchscript import PLAIN, read_script, write_plain_settings
 from ..common.trained import read_description, trained_settings
 
 
@@ -48,6 +48,7 @@ def add_model(source: Path, staged: Path) -> str:
         write_json(target / "model.json", _without_folders(about))
         for name in ("train", "inference"):
             _set_defaults(staged / "configs" / f"{name}.json", trained_settings(about), description)
+    write_plain_settings(staged)
     network = _read_config(staged / "configs" / "inference.json").get_parsed_content("network_def")
     load_predictor(network, weights)
     if script.is_file():
@@ -60,14 +61,13 @@ def add_model(source: Path, staged: Path) -> str:
 def export_script(staged: Path) -> None:
     """Make model.ts of a packaged bundle that has model.pt."""
     with tempfile.TemporaryDirectory() as scratch:
-        script, settings = Path(scratch) / "model.ts", Path(scratch) / "inference.json"
-        write_json(settings, plain_settings(_inference(staged)))
+        script = Path(scratch) / "model.ts"
         ckpt_export(
             "network_def",
             filepath=str(script),
             ckpt_file=str(staged / "models" / "model.pt"),
             meta_file=str(staged / "configs" / "metadata.json"),
-            config_file=str(settings),
+            config_file=str(staged / PLAIN),
         )
         _add_script(script, staged)
 
@@ -105,18 +105,13 @@ def _set_defaults(path: Path, trained: Mapping[str, Any], description: Path) -> 
         write_json(path, config)
 
 
-def _inference(staged: Path) -> dict[str, Any]:
-    return read_json(staged / "configs" / "inference.json", "bundle's settings")
-
-
 def _add_script(script: Path, staged: Path) -> None:
     """Add model.ts, if it is the export of this model with these configs: applications run it without the rest."""
     settings, exported = read_script(script)
     weights = load_tensors(staged / "models" / "model.pt")
     same = exported.keys() == weights.keys() and all(torch.equal(exported[key], weights[key]) for key in weights)
-    inference = _inference(staged)
-    plain = plain_settings(inference)
-    if not same or settings not in (inference, plain):
+    own, plain = (read_json(staged / name, "bundle's settings") for name in ("configs/inference.json", PLAIN))
+    if not same or settings not in (own, plain):
         found = "other settings in its inference.json" if same else "other weights"
         raise UserError(
             f"{script}: expected an export of model.pt with the settings it was trained with, found {found}; "

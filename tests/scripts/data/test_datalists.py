@@ -241,3 +241,10 @@ def test_a_split_without_a_datalist_serves_cases_from_elsewhere_only(tmp_path: P
     assert split.unlabelled_beside([{"image": "other.nii.gz"}]) == []
     with pytest.raises(UserError, match="no such file"):
         split["labelled"]
+
+
+def test_a_role_that_no_split_has_is_a_missing_key(folder: Path) -> None:
+    split = Split(folder / "datalist.json", folder / "split.json", 10)
+    with pytest.raises(KeyError, match="tset"):
+        split["tset"]
+    assert len(split["test"]) == 1
