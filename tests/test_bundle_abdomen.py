@@ -33,7 +33,7 @@ from tests.bundle_commands import (
 from tests.bundle_runner import BundleRunner
 from tests.tiny_training import curves
 
-LABELS = json.loads((SYNAPSE / "configs" / "train.json").read_text())["labels"]
+LABELS = json.loads((SYNAPSE / "configs" / "data_set.json").read_text())["labels"]
 LOSSES = ["loss", "loss_experts", "loss_aggregation", "loss_unlabelled"]
 
 

@@ -61,6 +61,7 @@ def test_bad_files_of_a_data_set_are_told_in_one_line(
         ),
         (["--preset", "publishd"], ["preset: expected a known value, found 'publishd'; did you mean 'published'?"]),
         (["--merge", "mean"], ["merge: expected a known value, found 'mean'; choose one of gaussian, constant"]),
+        (["--modality", "MR"], ["modality: expected a known value, found 'MR'; choose one of CT"]),
         (["--window", "[275,-125]"], ["window: expected two intensities, the lower first, found [275, -125]"]),
         (["--method", "dcaa"], ["method: expected a known name, found 'dcaa'; did you mean 'dca'?"]),
         (["--method_options", "{'mixing':'none'}"], ["expected a known option, found 'mixing'; did you mean 'mix'?"]),

@@ -28,7 +28,7 @@ from tests.bundle_runner import BundleRunner
 from tests.damage import change
 from tests.tiny_training import curves
 
-LABELS = json.loads((AMOS / "configs" / "train.json").read_text())["labels"]
+LABELS = json.loads((AMOS / "configs" / "data_set.json").read_text())["labels"]
 ABSENT = [13, 14, 15]  # duodenum, bladder, prostate: the phantom has none
 MR = ("amos_0002", "amos_0003", "amos_0005")
 

@@ -41,7 +41,7 @@ def parser() -> ConfigParser:
     """The inference config in the small sizes."""
     parser = ConfigParser()
     parser.read_config(SYNAPSE / "configs" / "inference.json")
-    parser.update(SMALL)
+    parser.update({"bundle_root": str(SYNAPSE), **SMALL})
     return parser
 
 

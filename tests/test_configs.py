@@ -76,7 +76,8 @@ def test_validation_and_inference_scale_each_modality_alike(mr_scaling: str, mod
     for name, key in (("inference", "preprocessing"), ("train", "validate::preprocessing")):
         parser = ConfigParser()
         parser.read_config(f"bundles/dca_amos/configs/{name}.json")
-        parser.update({"mr_scaling": mr_scaling} | ({"modality": modality} if name == "inference" else {}))
+        parser.update({"bundle_root": "bundles/dca_amos", "mr_scaling": mr_scaling})
+        parser.update({"modality": modality} if name == "inference" else {})
         steps = parser.get_parsed_content(key).transforms
         parts.append(Compose([step for step in steps if "ScaleIntensity" in type(step).__name__]))
     image = torch.from_numpy(np.random.default_rng(0).normal(200, 300, (1, 8, 8, 8)).astype(np.float32))
@@ -86,14 +87,17 @@ def test_validation_and_inference_scale_each_modality_alike(mr_scaling: str, mod
     assert torch.allclose(inferred, by_window) == (modality == "CT" or mr_scaling == "window")
 
 
-def test_the_abdominal_bundles_train_alike_but_for_their_data() -> None:
-    first, second = (config(Path("bundles") / name, "train") for name in ("dca_synapse", "dca_amos"))
-    assert {key for key in first | second if first.get(key) != second.get(key)} == {
-        *("split_file", "percent", "num_classes", "labels", "mr_scaling", "about", "train", "validate")
+def test_a_config_that_bundles_share_is_one_file() -> None:
+    configs = [path for folder in BUNDLES for path in (folder / "configs").iterdir()]
+    files = {path.resolve(): path.read_text(encoding="utf-8") for path in configs}
+    assert len(set(files.values())) == len(files) < len(configs)
+
+
+def test_the_abdominal_bundles_differ_in_their_data_set_only() -> None:
+    first, second = (Path("bundles") / name / "configs" for name in ("dca_synapse", "dca_amos"))
+    assert {p.name for p in first.iterdir() if not (second / p.name).exists() or not p.samefile(second / p.name)} == {
+        *("data_set.json", "metadata.json", "segments.json", "demo.json")
     }
-    for part in ("train", "validate"):
-        different = {key for key in first[part] if first[part][key] != second[part][key]}
-        assert different == {"deterministic_transforms" if part == "train" else "preprocessing"}
 
 
 def test_validation_and_inference_finish_predictions_alike_but_for_the_file(bundle: Path) -> None:
@@ -103,11 +107,11 @@ def test_validation_and_inference_finish_predictions_alike_but_for_the_file(bund
 
 
 def test_classes_are_named_alike_everywhere(bundle: Path) -> None:
-    train, metadata = config(bundle, "train"), config(bundle, "metadata")
+    data_set, metadata = config(bundle, "data_set"), config(bundle, "metadata")
     output = metadata["network_data_format"]["outputs"]["pred"]
     named = {c: name for c, name in output["channel_def"].items() if c != "0"}
-    assert train["labels"] == named
-    assert len(named) == train["num_classes"] == output["num_channels"] - 1
+    assert data_set["labels"] == named
+    assert len(named) == output["num_channels"] - 1
     card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     assert all(name in card for name in named.values())
 

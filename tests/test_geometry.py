@@ -56,7 +56,7 @@ def parser(request: pytest.FixtureRequest) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(request.param / "configs" / "inference.json")
     # Voxels that are close to the native ones, so that the marker keeps its place to half a voxel.
-    parser.update({"spacing": [2.0, 2.0, 2.0], "patch_size": [32, 32, 32]})
+    parser.update({"bundle_root": str(request.param), "spacing": [2.0, 2.0, 2.0], "patch_size": [32, 32, 32]})
     return parser
 
 

@@ -17,8 +17,9 @@ from tools.segment.segmenter import _WithExperts
 @pytest.fixture(scope="module", params=["dca_synapse", "dca_amos"])
 def parser(request: pytest.FixtureRequest) -> ConfigParser:
     parser = ConfigParser()
-    parser.read_config(Path("bundles") / request.param / "configs" / "inference.json")
-    parser.update({"device": "$torch.device('cpu')"})
+    bundle = Path("bundles") / request.param
+    parser.read_config(bundle / "configs" / "inference.json")
+    parser.update({"bundle_root": str(bundle), "device": "$torch.device('cpu')"})
     return parser
 
 

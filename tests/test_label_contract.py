@@ -37,8 +37,8 @@ def test_label_offers_the_classes_the_model_and_settings_that_have_an_effect(
     jobs = [job(package, package.folder, output, **c) for output, c in zip(outputs, ({}, chosen), strict=True)]
     printed = run_label_app(runner, jobs, tmp_path).out.splitlines()
     about = json.loads(next(line for line in printed if line.startswith("INFO ")).removeprefix("INFO "))
-    train = json.loads((package.source / "configs" / "train.json").read_text())
-    assert about["labels"] == {name.lower(): int(c) for c, name in train["labels"].items()}
+    data_set = json.loads((package.source / "configs" / "data_set.json").read_text())
+    assert about["labels"] == {name.lower(): int(c) for c, name in data_set["labels"].items()}
     assert about["models"] == ["model.pt"]
     assert about["version"] == "0.1.0"
     assert about["dimension"] == (2 if package.name == "dca_acdc" else 3)

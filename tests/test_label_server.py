@@ -22,7 +22,7 @@ from tests.label_server import LabelServer, copy_studies, tiny_bundle
 
 pytestmark = pytest.mark.label_server
 
-ORGANS = json.loads((SYNAPSE / "configs" / "train.json").read_text())["labels"]
+ORGANS = json.loads((SYNAPSE / "configs" / "data_set.json").read_text())["labels"]
 
 
 @pytest.fixture(scope="module")

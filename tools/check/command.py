@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import ast
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from scripts.errors import UserError
 
 from ..common.config import SEPARATOR, Config
 from ..common.findings import Findings
-from ..common.merging import load_config, parse_overrides
+from ..common.merging import check_word, load_config, parse_overrides
 from .cases import ROLES, Cases, check_files, check_labels, labelled_sizes, read_cases, read_labels
 from .components import check_components, check_presets, method_options, named_methods
 from .sizes import check_sizes
@@ -81,6 +82,7 @@ def examine(files: Sequence[Path], words: Sequence[str], findings: Findings) -> 
     if "bundle_root" in config and "bundle_root" not in overrides:
         _set_bundle_root(config, folder, findings)
     values = Values(config)
+    _check_words(overrides, files, str(config.get("bundle_root")), findings)
     _check_required(values, findings)
     check_components(values, findings)
     check_presets(values, findings)
@@ -104,11 +106,23 @@ def _files(text: str) -> list[Path]:
 
 def _set_bundle_root(config: Config, folder: Path, findings: Findings) -> None:
     """Take the folder above configs/ as `bundle_root`, so that the check works from any folder."""
-    own, root = str(config.get("bundle_root")), folder.parent
+    own, root = str(config.get("bundle_root")), folder.parent if folder.name else folder / ".."
     if os.path.basename(os.path.abspath(folder)) == "configs":
         config.set("bundle_root", str(root))
         if not own.startswith("$") and os.path.abspath(own) != os.path.abspath(root):
             findings.note(f"checked as with --bundle_root {root}; run it with this, too, for its own is {own!r}")
+
+
+def _check_words(overrides: Mapping[str, Any], files: Sequence[Path], root: str, findings: Findings) -> None:
+    """Note a word where the config computes something else: it compares overrides with what they replace."""
+    words = [key for key, value in overrides.items() if isinstance(value, str) and key != "bundle_root"]
+    own = load_config(files, {"bundle_root": root}, Findings())
+    computed = [key for key in words if key in own and str(own.get(key)).startswith("$")]
+    if computed:
+        values = Values(own)
+        for key in computed:
+            # A flag may come as a word: see `scripts.settings.as_flag`.
+            check_word(key, overrides[key], values.get(key, (int, float, list)), findings)
 
 
 def _check_required(values: Values, findings: Findings) -> None:

@@ -45,6 +45,9 @@ def parse_overrides(words: Sequence[str], findings: Findings) -> dict[str, Any]:
     return {key: value for key, value in overrides.items() if key not in RUNNER_OPTIONS}
 
 
+NO_WORDS = ((bool, "True or False"), (int | float, "a number"), (list, "a list"))
+
+
 def load_config(files: Sequence[Path], overrides: Mapping[str, Any], findings: Findings) -> Config:
     """Merge the files, apply the overrides, expand macros and relative ids, and collect the references.
 
@@ -106,9 +109,8 @@ def _override(config: Config, key: str, value: Any, added: list[tuple[str, str, 
         findings.problem(f"--{key}", "MONAI's runner ignores an override by None; set null in a file of overrides")
         return
     known = item_id in config
-    expected = _type_of(config.get(item_id)) if known else None
-    if expected and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
-        findings.problem(f"--{key}", f"expected {expected}, found the word {value!r}")
+    if known:
+        check_word(key, value, config.get(item_id), findings)
     try:
         config.set(item_id, value)
     except KeyError:
@@ -118,11 +120,11 @@ def _override(config: Config, key: str, value: Any, added: list[tuple[str, str, 
         added.append((item_id, "", 0.6))
 
 
-def _type_of(value: Any) -> str | None:
-    """What an override of this value must be, if that is no text."""
-    if isinstance(value, bool):
-        return "True or False"
-    return "a number" if isinstance(value, int | float) else None
+def check_word(key: str, value: Any, own: Any, findings: Findings) -> None:
+    """Note a word on the command line where the config's own value is none."""
+    expected = next((name for kind, name in NO_WORDS if isinstance(own, kind)), None)
+    if expected and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
+        findings.problem(f"--{key}", f"expected {expected}, found the word {value!r}")
 
 
 def _judge_added(config: Config, item_id: str, source: str, similarity: float, findings: Findings) -> None:

@@ -57,9 +57,9 @@ def plan(request: Request) -> Plan:
                 f"--set {key}: expected a setting that this command does not make itself, found one that it makes; "
                 "see its other arguments"
             )
-    defaults = read_mapping(request.train, "bundle config")
-    percent = defaults["percent"] if request.percent is None else request.percent
-    request = replace(request, percent=percent, preset=request.preset or defaults["preset"])
+    defaults = Values(load_config([request.train], {"bundle_root": str(request.bundle)}, Findings()))
+    percent = defaults.get("percent", (int, float)) if request.percent is None else request.percent
+    request = replace(request, percent=percent, preset=request.preset or defaults.get("preset", str))
     about, problems, notes = _examined(request)
     planned = []
     for seed in request.seeds:

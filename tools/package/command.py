@@ -19,7 +19,7 @@ from ..common.sums import SUMS, expect_replaceable, write_sums
 from ..common.torchscript import write_plain_settings
 
 # What belongs to a bundle, named, so that runs, data, caches and private files beside it never travel along, with or
-# without git. `demo.json` and `.gitkeep` serve only the checkout.
+# without git. `demo.json`, `data_set.json` and `.gitkeep` serve only the checkout.
 CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
 REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
 FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
@@ -118,7 +118,10 @@ def models_folder(bundle: Path, models: Path | None) -> Path | None:
 
 
 def copy_bundle(bundle: Path, staged: Path) -> None:
-    """Copy what belongs to a bundle; a link becomes what it points to."""
+    """Copy what belongs to a bundle; a link becomes what it points to.
+
+    So does a config's reference to data_set.json: MONAI's programs read a packaged config from any folder.
+    """
     files = [bundle / name for name in REQUIRED]
     for pattern in FURTHER:
         top, rest = pattern.split("/", 1)  # `**` does not enter a link, so start behind it
@@ -129,6 +132,11 @@ def copy_bundle(bundle: Path, staged: Path) -> None:
         target = staged / file.relative_to(bundle)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
+    data_set = (bundle / "configs" / "data_set.json").read_text(encoding="utf-8").strip().replace("\n", "\n  ")
+    for name in ("train", "inference"):
+        config = staged / "configs" / f"{name}.json"
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace(json.dumps(json.loads(text)["data_set"]), data_set), encoding="utf-8")
 
 
 def expect_no_machine_paths(staged: Path, bundle: Path) -> None:

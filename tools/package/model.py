@@ -111,6 +111,8 @@ def _add_script(script: Path, staged: Path) -> None:
     weights = load_tensors(staged / "models" / "model.pt")
     same = exported.keys() == weights.keys() and all(torch.equal(exported[key], weights[key]) for key in weights)
     own, plain = (read_json(staged / name, "bundle's settings") for name in ("configs/inference.json", PLAIN))
+    if isinstance(settings.get("data_set"), str):  # exported in the checkout, where it is a file beside the config
+        settings["data_set"] = own["data_set"]
     if not same or settings not in (own, plain):
         found = "other settings in its inference.json" if same else "other weights"
         raise UserError(

@@ -34,8 +34,8 @@ class LoadCased(MapTransform):
     Args:
         num_classes: K; labels must hold whole numbers 0..K.
         spatial_dims: axes that a volume must have (a stack of 2D slices has three).
-        modality: "CT" makes sure that an image holds Hounsfield units; None takes any numbers. An item's own "modality"
-            goes before it.
+        modality: what an item without a "modality" of its own is taken for. "CT" makes sure that an image holds
+            Hounsfield units; None takes any numbers.
 
     Raises:
         UserError: a file that is missing, truncated or not an image; a wrong number of axes; NaN or infinity; an image
@@ -57,7 +57,9 @@ class LoadCased(MapTransform):
         for key in self.key_iterator(item):
             if "spacing" in item:  # some published files carry it in a header field that their affine contradicts
                 item[key].meta["spacing"] = item["spacing"]
-        check_modality(item["image"], item.get("modality", self.modality), str(data["image"]))
+        if self.modality is not None:
+            item.setdefault("modality", self.modality)
+        check_modality(item["image"], item.get("modality"), str(data["image"]))
         if "label" in item:
             self._check_label(item["image"], item["label"], str(data["label"]))
         return item

@@ -46,7 +46,8 @@ def test_batches_are_bit_for_bit_those_of_memory(
     for cache_dir, workers in ((None, 0), (str(tmp_path / "store"), 0), (str(tmp_path / "store"), 2)):
         parser = ConfigParser()
         parser.read_config(str(BUNDLES / bundle / "configs" / "train.json"))
-        parser.update({"dataset_dir": str(data), "split_file": str(data / "split.json"), "percent": 50, **settings})
+        root = {"bundle_root": str(BUNDLES / bundle), "dataset_dir": str(data), "split_file": str(data / "split.json")}
+        parser.update({**root, "percent": 50, **settings})
         parser.update({"cache_dir": cache_dir, "num_workers": workers, "steps": 4, "epochs": 1, "num_classes": 15})
         parser.update({"unlabelled": "$@split['unlabelled']", "train::dataset_u::data": "@unlabelled"})
         parser.update(

@@ -54,6 +54,12 @@ def test_unlabelled_case_needs_no_label(case):
     assert set(LoadCased(num_classes=3)(case)) == {"image", "id"}
 
 
+def test_an_item_has_the_modality_that_its_case_names_or_else_the_usual_one(case):
+    load = LoadCased(num_classes=3, modality="MR")
+    assert load(case)["modality"] == "MR"
+    assert load(case | {"modality": "XR"})["modality"] == "XR"
+
+
 def test_stack_of_slices_can_be_asked_for(case, tmp_path):
     flat = write(tmp_path / "flat.nii.gz", np.zeros((6, 5), np.float32))
     assert LoadCased(num_classes=3, spatial_dims=2)({"image": flat})["image"].shape == (1, 6, 5)

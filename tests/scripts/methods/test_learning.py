@@ -1,4 +1,8 @@
-"""Every method learns to segment the phantom: patients that it has never seen, in evaluation mode."""
+"""A method of every network, and of every way to train one, learns to segment the phantom.
+
+It is judged on patients that it has never seen, in evaluation mode. What makes the others differ from these is held by
+the losses of `test_published_losses`, worked out by hand.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,15 @@ from scripts.methods import METHODS
 from scripts.methods.parts.difficulty import hard_dice
 from tests.method_cases import small_method
 
+# One network: labels only, a moving-average teacher with copy-paste, patches put together anew, a diffusion model of
+# labels; deep supervision; two networks that teach each other, with class weights or with swapped regions; attention to
+# channels; experts.
+NAMES = ("supervised", "mean_teacher_cp", "magicnet", "a_and_d", "urpc", "dhc", "abd", "skcdf", "dca")
 STEPS, LEARNING_RATE, BATCH = 50, 0.02, 8
-# As short as this, copy-paste has to spend more of it on labelled images before its pseudo-labels show anything, and
-# GA's hardest tenth of the voxels is too few to learn from.
-OPTIONS = {name: {"pretraining": 0.5} for name in ("bcp", "abd", "beta_fft")} | {"ga": {"hardest": 1.0}}
-# A run as short is as good as its first weights, and with poor ones rounding, which differs between machines, decides:
-# with seed 0 Basak came to 0.12 or 0.19. With seed 3 every method has come to 0.44 or more.
+# As short as this, copy-paste has to spend more of it on labelled images before its pseudo-labels show anything.
+OPTIONS = {"abd": {"pretraining": 0.5}}
+# A run as short is as good as its first weights, and with poor ones rounding, which differs between machines, decides.
+# With seed 3 each of them has come to 0.44 or more.
 SEED = 3
 LEAST_DICE = 0.3  # of three classes that begin at 0, where all of one class would score 0.1
 
@@ -46,7 +53,7 @@ def slices(heart_phantom: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", NAMES)
 def test_it_learns_the_phantom(name, slices):
     method = small_method(name, num_classes=3, width=4, seed=SEED, **OPTIONS.get(name, {}))
     optimizer = torch.optim.Adam(method.parameters(), LEARNING_RATE)
@@ -63,3 +70,7 @@ def test_it_learns_the_phantom(name, slices):
     with torch.no_grad():
         dice, _ = hard_dice(method.predictor.eval()(image).argmax(1), label, 3)
     assert dice[1:].mean() > LEAST_DICE, dice
+
+
+def test_every_network_is_among_them() -> None:
+    assert {cls.network for cls in METHODS.values()} == {METHODS[name].network for name in NAMES}

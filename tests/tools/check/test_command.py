@@ -121,6 +121,7 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
         ("--+train::handlers []", "--+train::handlers: MONAI's runner merges by + only in files"),
         ("--amp false", "--amp: expected True or False, found the word 'false'"),
         ("--num_classes four", "--num_classes: expected a number, found the word 'four'"),
+        ("--image_size large", "--image_size: expected a list, found the word 'large'"),
         ("training", "training: expected an override like --lr 0.1, found a word without an id"),
         ("--lr $@stepss/2", "lr: refers to @stepss, which does not exist; did you mean 'steps'?"),
         ("--lr @optimiser::lr", "lr: refers to @optimiser::lr, which does not exist; did you mean 'optimizer::lr'?"),
@@ -157,7 +158,7 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
             "--method_options {grouping:top3}",
             "method_options::grouping: grouping rule: expected one of top2, sequential",
         ),
-        ("--labels {1:a,2:b}", "labels: expected a name for each of the classes 1..3"),
+        ("--labels {1:a,3:b}", "labels: expected a name for each of the classes 1..2"),
     ],
 )
 def test_mistake_in_an_override_is_named(check: Check, override: str, message: str) -> None:

@@ -88,11 +88,11 @@ def test_right_constructs_pass(check: Check, bundle: Callable[..., Path]) -> Non
 
 
 def test_key_of_an_overlay_that_nothing_uses_is_named(check: Check, tmp_path: Path) -> None:
-    (tmp_path / "mine.json").write_text('{"epochss": 3, "+labels": [], "trian::x": 1, "unlike any other": 1}')
+    (tmp_path / "mine.json").write_text('{"epochss": 3, "+presets": [], "trian::x": 1, "unlike any other": 1}')
     code, _, error = check([str(TRAIN), str(tmp_path / "mine.json")])
     assert code == 2
     assert len(error) == 4
-    assert "+labels: expected two mappings or two lists to merge, found list for dict" in error[1]
+    assert "+presets: expected two mappings or two lists to merge, found list for dict" in error[1]
     assert "trian::x: expected an id to set in" in error[2]
     assert "did you mean 'train::x'?" in error[2]
     assert (

@@ -20,7 +20,7 @@ from scripts.files import sha256
 from tests.bundle_commands import ACDC, edit_json
 
 ROOT = ACDC.parents[1]
-FOR_THE_CHECKOUT = {"configs/demo.json", "models/.gitkeep"}
+FOR_THE_CHECKOUT = {"configs/data_set.json", "configs/demo.json", "models/.gitkeep"}
 Pack = Callable[..., tuple[int, str]]
 
 

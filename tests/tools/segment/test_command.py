@@ -113,7 +113,7 @@ def test_dicom_seg_holds_the_label_map(done: Run) -> None:
     folder = dicom_folder(done[2])
     labels = load(folder / "labels.nii.gz")
     segmentation = hd.seg.segread(folder / "segmentation.dcm")
-    names = json.loads((SYNAPSE / "configs" / "train.json").read_text())["labels"]
+    names = json.loads((SYNAPSE / "configs" / "data_set.json").read_text())["labels"]
     present = [str(c) for c in np.unique(labels) if c]
     assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == [names[c] for c in present]
     volume = segmentation.get_volume(combine_segments=True)

@@ -77,7 +77,7 @@ def test_the_best_three_of_a_column_are_marked_and_the_upper_bound_does_not_comp
 
 
 def test_the_3d_layout_has_classes_for_dice_only_and_published_deviations(output: Path, table: Table) -> None:
-    config = json.loads((ROOT / "bundles" / "dca_synapse" / "configs" / "train.json").read_text())
+    config = json.loads((ROOT / "bundles" / "dca_synapse" / "configs" / "data_set.json").read_text())
     labels = {int(key): name for key, name in config["labels"].items()}
     thirteen = [0.1] * len(labels)
     shared = SHARED | {"bundle": "dca_synapse", "data": "Synapse"}

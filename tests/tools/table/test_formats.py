@@ -150,7 +150,7 @@ def test_a_flag_stands_at_the_published_figure_that_is_contradicted(output: Path
 def test_published_rows_have_the_names_that_the_project_uses() -> None:
     tables = read_published()
     for bundle in ("acdc", "synapse", "amos"):
-        config = json.loads((ROOT / "bundles" / f"dca_{bundle}" / "configs" / "train.json").read_text())
+        config = json.loads((ROOT / "bundles" / f"dca_{bundle}" / "configs" / "data_set.json").read_text())
         rows = [row for (data, _), table in tables.items() if data == bundle for row in table.values()]
         regions = {region for row in rows for _, region in row.figures}
         assert regions == {*config["labels"].values(), AVERAGE}
