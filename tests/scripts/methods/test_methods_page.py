@@ -1,4 +1,4 @@
-"""docs/reference/methods.md against the code: every option with its default and published value, every learning rate."""
+"""docs/reference/methods.md against the code: options with their defaults and published values, learning rates."""
 
 from __future__ import annotations
 
