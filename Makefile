@@ -56,7 +56,7 @@ deploy-test: setup-dev deploy  ## run and package real apps of MONAI Deploy
 	DEPLOY_VENV=$(abspath $(DEPLOY_VENV)) $(run) -m pytest -m deploy_app
 
 docs: $(DOCS_VENV)/.setup-docs  ## build the documentation as a site that needs no network: site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(docs_run) -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(docs_run) -m mkdocs build --strict
 	@echo "open site/index.html"
 
 clean:  ## remove the caches (environment, data, runs and models stay)
