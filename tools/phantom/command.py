@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="percentage under which split.json lists the labelled patients, beside their true one: what a bundle's "
         "`percent` asks for (default: %(default)g)",
     )
-    parser.add_argument("--dicom", action="store_true", help="the test patients as DICOM series, too: OUTPUT/dicom/")
+    parser.add_argument("--dicom", action="store_true", help="write test patients as DICOM series, too: OUTPUT/dicom/")
 
 
 def run(args: argparse.Namespace) -> int:

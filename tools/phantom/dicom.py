@@ -90,7 +90,7 @@ _OF_MODALITY: dict[str, dict[str, Any]] = {
     },
     "MR": {
         **{"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"], "BodyPartExamined": "HEART", "MRAcquisitionType": "2D"},
-        **{"ScanningSequence": "GR", "SequenceVariant": "SK", "ScanOptions": "", "FlipAngle": "60"},
+        **{"ScanningSequence": "GR", "SequenceVariant": "SK", "ScanOptions": "CG", "FlipAngle": "60"},
         **{"EchoTime": "1.5", "EchoTrainLength": "1", "RepetitionTime": "3"},
     },
 }
