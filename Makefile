@@ -18,7 +18,10 @@ $(label_run) $(LABEL_VENV)/.setup-label: newest := 11  # a package that MONAI La
 DEPLOY_VENV ?= .venv-deploy
 deploy_run  := $(DEPLOY_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test lint label label-test deploy deploy-test clean
+DOCS_VENV ?= .venv-docs
+docs_run  := $(DOCS_VENV)/bin/python
+
+.PHONY: help setup setup-dev demo test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -52,11 +55,15 @@ deploy: $(DEPLOY_VENV)/.setup-deploy  ## make the environment of MONAI Deploy, w
 deploy-test: setup-dev deploy  ## run and package real apps of MONAI Deploy
 	DEPLOY_VENV=$(abspath $(DEPLOY_VENV)) $(run) -m pytest -m deploy_app
 
+docs: $(DOCS_VENV)/.setup-docs  ## build the documentation as a site that needs no network: site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(docs_run) -m mkdocs build --strict
+	@echo "open site/index.html"
+
 clean:  ## remove the caches (environment, data, runs and models stay)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find bundles tools benchmarks experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(run) $(label_run) $(deploy_run): %/bin/python:
+$(run) $(label_run) $(deploy_run) $(docs_run): %/bin/python:
 	@for python in $(PYTHON); do \
 	  if $$python $(supported) 2>/dev/null; then \
 	    echo "making $* with $$($$python --version)"; \
@@ -91,4 +98,10 @@ $(DEPLOY_VENV)/.setup-deploy: requirements-deploy.txt | $(deploy_run)
 	@$(deploy_run) $(supported) || { echo "error: $(DEPLOY_VENV) is not of Python $(versions): remove it, or name another with make DEPLOY_VENV=FOLDER" >&2; exit 2; }
 	@echo "installing $< into $(DEPLOY_VENV) (the first time takes some minutes)"
 	@$(deploy_run) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(DOCS_VENV)/.setup-docs: requirements-docs.txt | $(docs_run)
+	@$(docs_run) $(supported) || { echo "error: $(DOCS_VENV) is not of Python $(versions): remove it, or name another with make DOCS_VENV=FOLDER" >&2; exit 2; }
+	@echo "installing $< into $(DOCS_VENV)"
+	@$(docs_run) -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -14,7 +14,7 @@ from scripts.errors import UserError
 from ..common.paths import BUNDLES, ROOT
 from .workspace import make_workspace
 
-HOST = "127.0.0.1"  # MONAI Label neither encrypts nor asks who is there: see docs/label.md
+HOST = "127.0.0.1"  # MONAI Label neither encrypts nor asks who is there: see docs/how-to/label.md
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="percentage under which split.json lists the labelled patients, beside their true one: what a bundle's "
         "`percent` asks for (default: %(default)g)",
     )
+    parser.add_argument("--dicom", action="store_true", help="write test patients as DICOM series, too: OUTPUT/dicom/")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         seed=args.seed,
         percent=args.percent,
+        dicom=args.dicom,
     )
     print(describe(content))
     print(f"wrote {args.output / 'datalist.json'} and {args.output / 'split.json'}")
@@ -77,6 +79,7 @@ def make_phantom(
     size: Sequence[int] | None = None,
     seed: int = 0,
     percent: float = 10.0,
+    dicom: bool = False,
 ) -> dict[str, Any]:
     """Make a data set in the folder `output`: images/, labels/, datalist.json, split.json; or nothing, after an error.
 
@@ -90,6 +93,7 @@ def make_phantom(
         seed: of everything random. A patient depends on it, on its role and on its number only, so that a longer list
             begins with the patients of a shorter one.
         percent: percentage under which the split lists the labelled patients, beside their true one.
+        dicom: write the test patients as DICOM series, too, in dicom/PATIENT/; the phases of a heart as one cine.
 
     Returns:
         The content of datalist.json.
@@ -115,6 +119,8 @@ def make_phantom(
                 records += _write_patient(anatomy, patient, size, [seed, code, number], with_label, partial, problems)
         problems.raise_if_any()
         content = datalist(anatomy.NAME, anatomy.MODALITY, anatomy.LABELS, records)
+        if dicom:
+            _write_dicom(partial, anatomy.MODALITY, patients["test"], records)
         write_json(partial / "datalist.json", content)
         write_json(partial / "split.json", _split(patients, labelled, percent))
         os.replace(partial, target)
@@ -176,6 +182,15 @@ def _write_patient(
 def _save(path: Path, values: NDArray[Any], affine: NDArray[np.float64]) -> None:
     """Save NIfTI without the time of writing in gzip's header: same volume, same bytes."""
     path.write_bytes(gzip.compress(nib.Nifti1Image(values, affine).to_bytes(), compresslevel=5, mtime=0))
+
+
+def _write_dicom(root: Path, modality: str, patients: Sequence[str], records: Sequence[dict[str, Any]]) -> None:
+    from .dicom import write_series
+
+    for patient in patients:
+        images = [nib.nifti1.load(root / record["image"]) for record in records if record["patient"] == patient]
+        volumes = [np.asarray(image.dataobj) for image in images]
+        write_series(root / "dicom" / patient, volumes, images[0].affine, modality, patient)
 
 
 def _split(patients: dict[str, list[str]], labelled: int, percent: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Of a class's group: see docs/label.md for the reasons.
+# Of a class's group: see docs/how-to/label.md for the reasons.
 WEIGHTS: Mapping[str, float] = {"head": 1.0, "medium": 2.0, "tail": 3.0}
 
 

@@ -37,7 +37,7 @@ FAST_OVERLAP, FAST_WINDOW = 0.1, 1.25
 class Options:
     """How to segment.
 
-    fast: fewer and larger windows, and no confidence (see docs/segment.md for what it costs).
+    fast: fewer and larger windows, and no confidence (see docs/how-to/segment.md for what it costs).
     probabilities, disagreement: make these maps, too.
     settings: other settings of the bundle's inference.json, as KEY=VALUE.
     """

@@ -143,7 +143,7 @@ class RandTurnOrRotated(RandomizableTransform, MapTransform):
     """Turn slices by 90, 180 or 270 degrees and flip every other one, or else rotate them a little; half of them each.
 
     What MONAI's OneOf, RandRotate90d, RandFlipd and RandRotated do, in a fifth of the time: with them, the smallest
-    training step waits for its data (docs/performance.md). The image's border continues outside of it.
+    training step waits for its data (docs/results/performance-log.md). The image's border continues outside of it.
 
     Args:
         keys: of the [C, H, W] tensors that move together.

@@ -1,4 +1,4 @@
-"""docs/methods.md against the code: every option with its default and published value, and every learning rate."""
+"""docs/reference/methods.md against the code: options with their defaults and published values, learning rates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.methods.variants import VARIANTS
 from tests.method_cases import small_method
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "methods.md").read_text(encoding="utf-8")
 BUNDLES = {2: "dca_acdc", 3: "dca_synapse"}
 ELSEWHERE = "dca"  # has a page of its own
 COMMON = "What holds for all"

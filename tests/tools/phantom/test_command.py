@@ -14,6 +14,8 @@ from scipy import ndimage
 
 from scripts.data.datalists import load_split
 from tools.__main__ import main
+from tools.dicom.reading import find_series
+from tools.dicom.volume import read_volumes
 from tools.phantom import abdomen, heart
 from tools.phantom.command import make_phantom
 
@@ -40,6 +42,29 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_other_images(tmp_path: 
     assert all(data[4:8] == bytes(4) for name, data in first.items() if name.endswith(".gz"))  # no time in the header
     assert first.keys() == other.keys()
     assert all(first[name] != other[name] for name in first if name.startswith("images"))
+
+
+@pytest.mark.parametrize(("kind", "size", "modality"), [("heart", (32, 32, 4), "MR"), ("abdomen", (48, 48, 32), "CT")])
+def test_dicom_series_hold_the_images_of_the_test_patients(
+    tmp_path: Path, kind: str, size: tuple[int, int, int], modality: str
+) -> None:
+    numbers = {"cases": 1, "labelled": 1, "validation": 0, "test": 2, "size": size, "dicom": True}
+    for name in ("a", "b"):
+        make_phantom(kind, tmp_path / name, **numbers)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    cases = read(tmp_path / "a")["cases"]
+    patients = read(tmp_path / "a", "split.json")["test"]
+    found = find_series(tmp_path / "a" / "dicom")
+    assert sorted(series.get("PatientID") for series in found) == patients
+    for series in found:
+        volumes = read_volumes(series, modality)
+        images = [nib.load(tmp_path / "a" / c["image"]) for c in cases if c["patient"] == series.get("PatientID")]
+        assert len(volumes) == len(images) == (2 if kind == "heart" else 1)
+        for volume, image in zip(volumes, images, strict=True):
+            read_back = nib.as_closest_canonical(nib.Nifti1Image(volume.values, volume.stack.affine))
+            expected = nib.as_closest_canonical(image)
+            assert np.array_equal(np.asarray(read_back.dataobj), np.asarray(expected.dataobj))
+            assert np.allclose(read_back.affine, expected.affine, atol=1e-3)
 
 
 def test_more_training_patients_do_not_change_the_first_ones(tmp_path: Path) -> None:

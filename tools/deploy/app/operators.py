@@ -1,7 +1,7 @@
 """The operators: from a folder of DICOM files to DICOM SEG and volumes.
 
 Loading and selecting are MONAI Deploy's operators with the step replaced that decides what a series is; see
-docs/deploy.md for why. What they pass on is what the originals do.
+docs/how-to/deploy.md for why. What they pass on is what the originals do.
 """
 
 from __future__ import annotations
