@@ -35,8 +35,9 @@ setup-dev: setup $(VENV)/.setup-dev  ## the same, with what test and lint need
 demo: setup  ## train, evaluate and infer BUNDLE on a made-up data set
 	$(run) -m tools demo --bundle $(BUNDLE)
 
+# A file's tests stay together, since they share what they have trained; a process of its own needs up to 2 GB.
 test: setup-dev  ## run the test suite
-	$(run) -m pytest
+	$(run) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup-dev  ## check style, format and types
 	$(run) -m ruff check
