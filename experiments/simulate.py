@@ -155,9 +155,10 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
         import numpy as np
 
         from tools.segment.disagreement import by_group, differences, overall
+        from tools.segment.options import Options
         from tools.segment.segmenter import Segmenter
 
-        segmenter = Segmenter(find_bundle(args.bundle), start / MODEL)
+        segmenter = Segmenter(find_bundle(args.bundle), Options(model=start / MODEL))
         names = {c: str(c) for c in segmenter.groups}
         cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
         scores = {}
