@@ -103,8 +103,7 @@ def _read(path: str, kind: str, keys: Mapping[str, type], findings: Findings) ->
             expected = f"a {kind} with a {keys[wrong[0]].__name__} at {wrong[0]!r}"
             raise UserError(f"{path}: expected {expected}, found {found}; make the file anew")
     except UserError as error:
-        where, _, text = str(error).partition(": ")
-        findings.problem(where, text)
+        findings.error(error)
         return None
     return content
 
@@ -205,14 +204,11 @@ def read_labels(values: Values, cases: Cases, findings: Findings) -> None:
     """Open every label file of the labelled, validation and test cases, and look at its values."""
     import numpy as np
 
-    from ..common.case_files import Problems, read_volume
+    from ..common.case_files import read_volume
 
     count = values.get("num_classes", int, len(cases.labels)) or 0
     for path in [path for role in ROLES if role != "unlabelled" for path in cases.paths(role, "label")]:
-        problems = Problems(cases.datalist)
-        volume = read_volume(path, problems) if path.is_file() else None
-        for line in problems.lines:
-            findings.problem(str(path), line.removeprefix(f"{path}: "))
+        volume = read_volume(path, findings) if path.is_file() else None
         found = np.unique(volume.values).tolist() if volume else []
         wrong = [value for value in found if value not in range(count + 1)]
         if wrong:

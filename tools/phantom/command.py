@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scripts.errors import UserError
 from scripts.files import write_json
 
-from ..common.case_files import CaseFiles, Problems, build_case, datalist, describe
+from ..common.case_files import CaseFiles, build_cases, datalist, describe
+from ..common.findings import Findings
 
 ANATOMIES = ("heart", "abdomen")
 ROLES = ("train", "validation", "test")
@@ -107,13 +108,13 @@ def make_phantom(
     try:
         for part in ("images", "labels"):
             (partial / part).mkdir(parents=True)
-        problems = Problems(partial)
+        findings = Findings()
         records: list[dict[str, Any]] = []
         for code, role in enumerate(ROLES):
             for number, patient in enumerate(patients[role]):
                 with_label = role != "train" or number < labelled
-                records += _write_patient(anatomy, patient, size, [seed, code, number], with_label, partial, problems)
-        problems.raise_if_any()
+                records += _write_patient(anatomy, patient, size, [seed, code, number], with_label, partial, findings)
+        findings.raise_before_writing(partial)
         content = datalist(anatomy.NAME, anatomy.MODALITY, anatomy.LABELS, records)
         write_json(partial / "datalist.json", content)
         write_json(partial / "split.json", _split(patients, labelled, percent))
@@ -156,7 +157,7 @@ def _patients(kind: str, counts: dict[str, int]) -> dict[str, list[str]]:
 
 
 def _write_patient(
-    anatomy: Any, patient: str, size: Sequence[int], seed: list[int], with_label: bool, root: Path, problems: Problems
+    anatomy: Any, patient: str, size: Sequence[int], seed: list[int], with_label: bool, root: Path, findings: Findings
 ) -> list[dict[str, Any]]:
     """Draw and save one patient; the records are read back from the files, as `prepare` reads those of others."""
     affine = np.diag([*np.multiply(anatomy.ORIENTATION, anatomy.spacing(size)), 1.0])
@@ -168,8 +169,7 @@ def _write_patient(
         if with_label:
             _save(label_file, label, affine)
         files = CaseFiles(case, patient, image_file, label_file if with_label else None, phase)
-        record = build_case(files, anatomy.LABELS, root, problems)
-        records += [record] if record else []
+        records += build_cases([files], anatomy.LABELS, root, findings)
     return records
 
 
