@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from scripts.data.datalists import Split, patients_by_role
 from scripts.errors import UserError
+from scripts.files import read_json
 
-from ..common.config import SEPARATOR, read_mapping
+from ..common.config import SEPARATOR
 from ..common.findings import Findings
 from .values import Values
 
@@ -96,7 +97,7 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
 
 def _read(path: str, kind: str, keys: Mapping[str, type], findings: Findings) -> dict[str, Any] | None:
     try:
-        content = read_mapping(path, kind)
+        content = read_json(path, kind)
         wrong = [key for key in keys if not isinstance(content.get(key), keys[key])]
         if wrong:
             found = f"{type(content[wrong[0]]).__name__} there" if wrong[0] in content else "no such key"

@@ -6,7 +6,6 @@ import argparse
 import gzip
 import importlib
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import new_folder, write_json
 
 from ..common.case_files import CaseFiles, build_cases, datalist, describe
 from ..common.findings import Findings
@@ -104,10 +103,9 @@ def make_phantom(
     _check(output, counts, labelled, size, anatomy.SMALLEST, seed, percent)
     patients = _patients(kind, counts)
     target = Path(os.path.abspath(output))
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with new_folder(target) as partial:
         for part in ("images", "labels"):
-            (partial / part).mkdir(parents=True)
+            (partial / part).mkdir()
         findings = Findings()
         records: list[dict[str, Any]] = []
         for code, role in enumerate(ROLES):
@@ -118,9 +116,6 @@ def make_phantom(
         content = datalist(anatomy.NAME, anatomy.MODALITY, anatomy.LABELS, records)
         write_json(partial / "datalist.json", content)
         write_json(partial / "split.json", _split(patients, labelled, percent))
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return content
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.errors import UserError, first_line, user_message
+from scripts.files import new_folder
 
 from ..dicom.segments import Segments
 from ..dicom.volume import DicomVolume, read_volumes
 from ..dicom.writing import Algorithm, write_segmentation
 from .cases import Case
 from .options import Options
-from .results import is_finished, replacing_folder, volume_rows, write_map, write_record, write_table
+from .results import is_finished, volume_rows, write_map, write_record, write_table
 from .segmenter import Result, Segmenter
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -
     Raises:
         UserError: an image or a series that cannot be segmented.
     """
-    with replacing_folder(folder) as partial:
+    with new_folder(folder, replace=True) as partial:
         write_case(case, partial, work, predict_case(case, partial, work, progress))
 
 

@@ -26,7 +26,7 @@ from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
 from ..errors import UserError, first_line
-from ..files import new_folder, sha256, write_json
+from ..files import new_folder, sha256, telling, write_json
 from .recipes import digest, recipe
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class StoredVolumes(Dataset[Any]):
                     os.utime(entry)  # what has not been used for long can be told by its date
                 return entry, arrays
         made = self.transform(dict(item), threading=True)
-        with new_folder(entry, "a preprocessed volume") as folder:
+        with telling(entry, "a preprocessed volume"), new_folder(entry) as folder:
             write_entry(folder, made, about)
         return entry, look_at_entry(entry)
 

@@ -18,12 +18,12 @@ from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOpe
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import new_folder, write_json
 
 from ...dicom.choosing import choose
 from ...dicom.reading import Series, find_series
 from ...segment.cases import series_case
-from ...segment.results import is_finished, replacing_folder, write_table
+from ...segment.results import is_finished, write_table
 from ...segment.running import Work, predict_case, write_case
 from .outcome import Outcome
 
@@ -158,7 +158,7 @@ class ResultWriter(Operator):
             folder = self.output / case.name
             try:
                 is_finished(folder, {}, overwrite=True)  # refuses to replace a folder of something else
-                with replacing_folder(folder) as partial:
+                with new_folder(folder, replace=True) as partial:
                     of_case = write_case(case, partial, self.work, predictions)
             except Exception as error:
                 self.outcome.fail(case.source, error)

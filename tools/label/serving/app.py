@@ -43,7 +43,7 @@ class BundleApp(MONAILabelApp):
         metadata = json.loads((self.root / "configs" / "metadata.json").read_text(encoding="utf-8"))
         self.classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         names = [name.lower() for _, name in sorted(self.classes.items(), key=lambda item: int(item[0]))]
-        write_and_read_own_codes(self.root / "configs")
+        write_and_read_own_codes(self.root)
         super().__init__(
             app_dir=app_dir,
             studies=studies,
