@@ -99,15 +99,7 @@ class AttentionNet(SegmentationNet):
         norm: str = Norm.BATCH,
         dropout: float | None = None,
     ) -> None:
-        super().__init__(
-            style=style,
-            spatial_dims=spatial_dims,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            width=width,
-            norm=norm,
-            dropout=dropout,
-        )
+        super().__init__(style, spatial_dims, in_channels, num_classes, width, norm, dropout)
         deepest = level_widths(width)[-1]
         self.attention = nn.ModuleList(ChannelAttention(deepest, local=local) for local in (True, False))
 

@@ -30,15 +30,7 @@ class DeepSupervisionNet(SegmentationNet):
         norm: str = Norm.BATCH,
         dropout: float | None = None,
     ) -> None:
-        super().__init__(
-            style=style,
-            spatial_dims=spatial_dims,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            width=width,
-            norm=norm,
-            dropout=dropout,
-        )
+        super().__init__(style, spatial_dims, in_channels, num_classes, width, norm, dropout)
         self.mode = LINEAR_MODE[spatial_dims]
         self.coarse_outs = nn.ModuleList(
             output_conv(style, spatial_dims, w, num_classes + 1) for w in level_widths(width)[LEVELS - 2 : 0 : -1]
