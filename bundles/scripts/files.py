@@ -86,7 +86,7 @@ def telling(path: Path, what: str) -> Iterator[None]:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any], what: str = "a JSON file") -> None:
-    """Write a JSON object; see `replacing`."""
+    """Write a JSON object, whole or not at all; `what` says what the file is, for the error."""
     with replacing(path, what) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

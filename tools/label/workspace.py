@@ -75,7 +75,7 @@ def fit_configs(bundle: Path, trained: Mapping[str, Any], preset: str | None) ->
     """Make the copied configs those of the weights: what `trained` says of method, preset and network.
 
     Raises:
-        UserError: see `make_workspace`.
+        UserError: a preset that the bundle or the weights do not have.
     """
     settings = dict(trained)
     if preset is not None and settings.get("preset") not in (None, preset):

@@ -66,7 +66,7 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
         Lines that say what was written.
 
     Raises:
-        UserError: see `run`.
+        UserError: a model that does not fit the bundle, or a target that is not a package to replace.
     """
     version = str(read_json(bundle / "configs" / "metadata.json", "bundle's description")["version"])
     folder, archive = output / bundle.name, output / f"{bundle.name}_v{version}.zip"

@@ -83,8 +83,8 @@ def make_phantom(
     Args:
         kind: one of ANATOMIES.
         output: folder that does not exist yet, or is empty.
-        cases: training patients; the first `labelled` of them have a label file, the others have none.
-        labelled: see `cases`.
+        cases: training patients.
+        labelled: how many of the training patients, the first ones, have a label file.
         validation, test: patients of these roles, all with labels.
         size: voxels; the anatomy's own default if None.
         seed: of everything random. A patient depends on it, on its role and on its number only, so that a longer list

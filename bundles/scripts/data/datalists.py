@@ -135,6 +135,11 @@ class Split(dict[str, list[dict[str, Any]]]):
 
     An application that brings cases of its own (MONAI Label replaces the data of the labelled and of the validation
     set) asks for none, and needs no datalist.
+
+    Args:
+        datalist: file written by `python -m tools prepare` or `phantom`.
+        split: file that lists the patients of each role (`load_split`).
+        percent: share of the training patients whose labels may be used.
     """
 
     def __init__(self, datalist: str | Path, split: str | Path, percent: float) -> None:

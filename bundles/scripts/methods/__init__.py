@@ -94,7 +94,7 @@ def create_method(
     Args:
         name: name of the method, or of a variant of one.
         predictor: the network from `create_predictor`.
-        preset: as for `create_predictor`.
+        preset: "published" takes the options of the method's paper, any other preset the recommended ones.
         options: arguments of the method that replace the preset's, and the variant's.
         label_files: the labels of the labelled set, for methods that look at them once before training.
         labels: names of the classes, for the log.

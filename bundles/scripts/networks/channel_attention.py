@@ -86,7 +86,13 @@ class AttentionNet(SegmentationNet):
     `attention` on its own (SKCDF).
 
     Args:
-        style, spatial_dims, in_channels, num_classes, width, norm, dropout: as for `SegmentationNet`.
+        style: "vnet" or "unet".
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_classes: foreground classes K; the logits have K + 1 channels.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
+        dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
     """
 
     def __init__(

@@ -124,10 +124,12 @@ class DCANet(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: foreground classes K; all logits have C = K + 1 channels.
-        width, norm, dropout: as for `Encoder`.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
+        dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
         prediction: what `forward` returns: "aggregated" (the decoder D_A), "stitched" (the experts), or "mean" (of both
             softmaxes). The parameters do not depend on it: one checkpoint gives all three.
-        stitching: rule of `stitch`.
+        stitching: rule that makes the experts comparable: "log_odds", "logits", "probability" or "mean" (`stitch`).
         dfam: "raw" or "projected" features in the DFAM; "none" leaves the DFAM out.
         experts: the published "asymmetric" decoders; for the ablations "symmetric" (all like the medium one),
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).

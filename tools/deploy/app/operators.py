@@ -56,7 +56,9 @@ class SeriesSelector(DICOMSeriesSelectorOperator):
     """MONAI Deploy's selector with the choice of `dicom.choosing` instead of rules: all that suit the bundle.
 
     Args:
-        modality, where, series: as for `choose`; `series` may be None.
+        modality: "CT" or "MR", as the bundle takes.
+        where: the folder of the series, for messages.
+        series: SeriesInstanceUID of the one that the user wants; None takes all that suit.
         outcome: takes why there is none.
     """
 
@@ -136,7 +138,7 @@ class ResultWriter(Operator):
     """Writes a folder per series with its DICOM SEG, and the volumes of all series as CSV and JSON.
 
     Args:
-        work: as for `BundleSegmenter`.
+        work: the bundle with its network, and the settings.
         output: folder for all of it.
         outcome: takes the folders that were written, and what went wrong.
     """
