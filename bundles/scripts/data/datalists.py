@@ -140,6 +140,11 @@ class Split(dict[str, list[dict[str, Any]]]):
         datalist: file written by `python -m tools prepare` or `phantom`.
         split: file that lists the patients of each role (`load_split`).
         percent: share of the training patients whose labels may be used.
+
+    Example:
+        >>> split = Split("datalist.json", "split.json", percent=50)
+        >>> [case["id"] for case in split["labelled"]], [case["id"] for case in split["unlabelled"]]
+        (['a'], ['b'])
     """
 
     def __init__(self, datalist: str | Path, split: str | Path, percent: float) -> None:

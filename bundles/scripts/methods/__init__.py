@@ -101,6 +101,14 @@ def create_method(
 
     Raises:
         UserError: an unknown method or option, unreadable labels.
+
+    Example:
+        >>> import torch
+        >>> common = {"style": "unet", "spatial_dims": 2, "in_channels": 1, "num_classes": 2, "width": 4}
+        >>> method = create_method("dca", create_predictor("dca", **common), label_files=["label.nii.gz"])
+        >>> image, label, image_u = torch.rand(2, 1, 32, 32), torch.randint(3, (2, 32, 32)), torch.rand(2, 1, 32, 32)
+        >>> sorted(method(image, label, image_u, progress=0.5))
+        ['loss', 'loss_aggregation', 'loss_experts', 'loss_unlabelled']
     """
     cls, variant = _resolve(name)
     chosen = published_options(cls, spatial_dims(predictor)) if preset == "published" else {}

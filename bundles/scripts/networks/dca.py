@@ -139,6 +139,14 @@ class DCANet(nn.Module):
             it starts from what the experts see and learns what they get wrong.
 
     The owner of each class is a buffer, so that a checkpoint carries its groups; `set_groups` writes it.
+
+    Example:
+        >>> network = DCANet("unet", spatial_dims=2, in_channels=1, num_classes=4, width=4)
+        >>> network.set_groups([[1], [4, 2], [3]])  # class ids, the head first
+        >>> network.owner
+        tensor([0, 1, 2, 1])
+        >>> tuple(network(torch.rand(2, 1, 30, 50)).shape)
+        (2, 5, 30, 50)
     """
 
     def __init__(

@@ -163,6 +163,14 @@ class SegmentationScores(CumulativeIterationMetric):
         grid: voxels along the patient's x, y, z to which prediction and label are resized before scoring, overlaps
             included (`common_grid.on_common_grid`; published 3D protocol: 160 x 160 x 80). The rows then name it in
             their unit: "voxels of 160x160x80". Only for "voxels": on a resized grid there are no mm.
+
+    Example:
+        >>> scores = SegmentationScores(num_classes=2, metrics=["dice"])
+        >>> _ = scores(torch.tensor([[[[0, 1, 2, 2]]]]), torch.tensor([[[[0, 1, 1, 2]]]]))  # one case
+        >>> scores.class_means()["dice"].tolist() == [2 / 3, 2 / 3]
+        True
+        >>> scores.rows(["case 1"], {1: "liver"})[0]["name"]
+        'liver'
     """
 
     def __init__(
