@@ -125,16 +125,16 @@ def _train(
     elif read_json(file, "split") != split:
         raise UserError(f"{file}: expected the patients of earlier runs, found others; choose another --output")
     request = Request(
-        find_bundle(args.bundle),
-        args.dataset_dir.resolve(),
-        output,
-        [METHOD],
-        [seed],
-        PERCENT,
-        args.preset,
-        args.steps,
-        {**read_pairs(args.set, "--set"), "split_file": str(file)},
-        args.test,
+        bundle=find_bundle(args.bundle),
+        data=args.dataset_dir.resolve(),
+        output=output,
+        methods=[METHOD],
+        seeds=[seed],
+        percent=PERCENT,
+        preset=args.preset,
+        steps=args.steps,
+        overrides={**read_pairs(args.set, "--set"), "split_file": str(file)},
+        test=args.test,
     )
     runs = plan(request).runs
     folder = runs[0].folder
