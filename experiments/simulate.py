@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
     without = set(train) - {case["patient"] for case in cases if "label" in case}
     if without:
-        found = first_few(sorted(without), 5)
+        found = first_few(sorted(without))
         raise UserError(f"{args.dataset_dir}: expected a label for every training patient, found none for {found}")
     pool = args.pool or len(train)
     if min(args.labelled, args.more) < 1 or not args.labelled + args.more < pool <= len(train):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from scripts.data.datalists import Split, patients_by_role
-from scripts.errors import UserError
+from scripts.errors import UserError, first_few
 from scripts.files import read_json
 
 from ..common.config import SEPARATOR
@@ -18,7 +18,6 @@ from .values import Values
 
 Case = Mapping[str, Any]
 ROLES = ("labelled", "unlabelled", "validation", "test")
-MOST_NAMED = 5  # files or patients that one message names
 # Components that read a checkpoint, and their argument that names it.
 CHECKPOINT_READERS = {"scripts.checkpoints.load_predictor": "path", "CheckpointLoader": "load_path"}
 
@@ -80,8 +79,7 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
     try:
         patients = patients_by_role(split_file, cast(float, percent))
     except UserError as error:
-        where, text = str(error).split(": ", 1)
-        findings.problem(where, text)
+        findings.error(error)
         return None
     if datalist is None:
         return None
@@ -125,21 +123,16 @@ def _check_roles(cases: Cases, patients: Mapping[str, Sequence[str]], split_file
         if absent and role == "test":
             findings.note(f"{where} lacks {len(absent)} of {len(names)} test patients of {split_file}")
         elif absent:
-            fix = "prepare the whole data set, or pass --split_file"
-            findings.problem(where, f"expected the {role} patients of {split_file}, found no {_some(absent)}; {fix}")
+            found = f"found no {first_few(absent)}; prepare the whole data set, or pass --split_file"
+            findings.problem(where, f"expected the {role} patients of {split_file}, {found}")
         unlabelled = [case.get("id") for case in cases.roles[role] if role != "unlabelled" and "label" not in case]
         if unlabelled:
-            findings.problem(where, f"expected a label for every {role} case, found none for {_some(unlabelled)}")
+            findings.problem(where, f"expected a label for every {role} case, found none for {first_few(unlabelled)}")
         for key in ("image",) if role == "unlabelled" else ("image", "label"):
             missing = [path for path in cases.paths(role, key) if not path.is_file()]
             if missing:
-                text = f"expected the {key} of every {role} case, found no {_some(missing)}"
+                text = f"expected the {key} of every {role} case, found no {first_few(missing)}"
                 findings.problem(where, f"{text}; restore the files or prepare the data set again")
-
-
-def _some(names: Sequence[Any]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(map(str, names[:MOST_NAMED])) + more
 
 
 def _classes(names: Mapping[str, Any]) -> dict[int, str]:
@@ -166,7 +159,7 @@ def check_labels(values: Values, cases: Cases | None, metadata: Path, findings: 
     for case in [case for role in ROLES if role != "unlabelled" for case in cases.roles[role]]:
         found = [key for key, number in _voxels(case).items() if number and count and key > count]
         if found:
-            text = f"expected labels 0..{count} (num_classes), found {_some(found)} in {case.get('id')}"
+            text = f"expected labels 0..{count} (num_classes), found {first_few(found)} in {case.get('id')}"
             findings.problem(str(cases.datalist), text)
     for key in range(1, (count or 0) + 1):
         if voxels and not voxels.get(key):
@@ -213,5 +206,5 @@ def read_labels(values: Values, cases: Cases, findings: Findings) -> None:
         found = np.unique(volume.values).tolist() if volume else []
         wrong = [value for value in found if value not in range(count + 1)]
         if wrong:
-            some = _some([f"{value:g}" for value in wrong])
+            some = first_few([f"{value:g}" for value in wrong])
             findings.problem(str(path), f"expected label values 0..{count} (num_classes), found {some}; correct them")

@@ -124,7 +124,7 @@ def read_description(path: Path, *needed: str) -> dict[str, Any]:
     ]
     if wrong:
         raise UserError(
-            f"{path}: expected plain values of known settings, found {first_few(wrong, 5)}; restore the file that the "
+            f"{path}: expected plain values of known settings, found {first_few(wrong)}; restore the file that the "
             "training wrote beside its model.pt"
         )
     missing = [key for key in needed if key not in about]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
+from scripts.files import read_json
 
 from ..common.bundles import expect_bundle
 from ..common.paths import BUNDLES, ROOT
@@ -79,9 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(bundle: Path) -> dict[str, Any]:
-    path = expect_bundle(BUNDLES, bundle.name, "demo.json") / "configs" / "demo.json"
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    folder = expect_bundle(BUNDLES, bundle.name, "demo.json")
+    return read_json(folder / "configs" / "demo.json", "settings of the demo")
 
 
 def _monai(run_id: str, configs: list[Path], overrides: dict[str, Any]) -> None:
@@ -100,8 +99,8 @@ def _monai(run_id: str, configs: list[Path], overrides: dict[str, Any]) -> None:
 
 def _link_test_images(data: Path, images: Path) -> None:
     """A folder of only the test images, as a user has it who wants segmentations."""
-    test = set(json.loads((data / "split.json").read_text(encoding="utf-8"))["test"])
-    cases = json.loads((data / "datalist.json").read_text(encoding="utf-8"))["cases"]
+    test = set(read_json(data / "split.json", "split file")["test"])
+    cases = read_json(data / "datalist.json", "datalist")["cases"]
     images.mkdir()
     for case in cases:
         if case["patient"] in test:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 import zipfile
@@ -138,7 +137,7 @@ def expect_no_machine_paths(staged: Path, bundle: Path) -> None:
         UserError: one that does, named as in the bundle.
     """
     for file in sorted(staged.rglob("*.json")):
-        for text in _strings(json.loads(file.read_text(encoding="utf-8"))):
+        for text in _strings(read_json(file, "config of a bundle")):
             if Path(text).is_absolute():
                 raise UserError(
                     f"{bundle / file.relative_to(staged)}: expected no path of this machine, found {text!r}; "

@@ -74,7 +74,7 @@ def _double_roles(named: Mapping[str, Sequence[str]], validation_trains: bool) -
         found.append(([p for p, count in Counter(patients).items() if count > 1], f"twice in {key}"))
         if key not in ROLES:
             found.append(([p for p in patients if p not in members["train"]], f"in {key} and not in train"))
-    return [f"{first_few([*map(str, dict.fromkeys(patients))], 5)} {where}" for patients, where in found if patients]
+    return [f"{first_few([*dict.fromkeys(patients)])} {where}" for patients, where in found if patients]
 
 
 def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[str, list[dict[str, Any]]]:

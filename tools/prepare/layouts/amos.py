@@ -14,7 +14,7 @@ from scripts.errors import first_few
 from ...common.case_files import CaseFiles, build_cases
 from ...common.findings import Findings
 from .dataset_json import check_labels, check_listed, named_modalities, read_description
-from .folders import MOST_NAMED, find_folder, paired_files
+from .folders import find_folder, paired_files
 
 NAME = "AMOS"
 MODALITY = "CT+MR"
@@ -113,4 +113,4 @@ def _compare_with_description(path: Path, files: Sequence[CaseFiles], findings: 
         findings.note(f"dataset.json names only {' and '.join(named)}: by their ids, {count} cases are {modality}")
     unlisted = check_listed(path, content, [case.image for case in files], findings)
     if unlisted:
-        findings.note(f"images that dataset.json does not list: {len(unlisted)} ({first_few(unlisted, MOST_NAMED)})")
+        findings.note(f"images that dataset.json does not list: {len(unlisted)} ({first_few(unlisted)})")

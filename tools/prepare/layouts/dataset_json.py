@@ -11,7 +11,6 @@ from scripts.errors import UserError, first_few
 from scripts.files import read_json
 
 from ...common.findings import Findings
-from .folders import MOST_NAMED
 
 FIX = "download it again, or remove it"
 LISTS = ("training", "validation", "test")
@@ -97,7 +96,7 @@ def check_listed(path: Path, content: Mapping[str, Any], images: Iterable[Path],
     missing = [name for name in needed if not any(f.is_file() for f in _variants(path.parent / name))]
     if missing:
         fix = "download the data set again, or remove the file to take the images that are there"
-        findings.add(path, "every image that it lists", f"no {first_few(missing, MOST_NAMED)}", fix)
+        findings.add(path, "every image that it lists", f"no {first_few(missing)}", fix)
     known = {_key(PurePosixPath(name)) for names in listed.values() for name in names}
     return ["/".join(file.parts[-2:]) for file in images if known and _key(file) not in known]
 

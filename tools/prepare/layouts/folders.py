@@ -10,8 +10,6 @@ from scripts.errors import first_few
 
 from ...common.findings import Findings
 
-MOST_NAMED = 5
-
 
 def find_folder(
     source: Path, parts: Sequence[str], holding: Sequence[str], expected: str, fix: str, findings: Findings
@@ -29,7 +27,7 @@ def find_folder(
         if any((folder / name).is_dir() for name in holding):
             return folder
     if source.is_dir():
-        found = first_few(sorted(entry.name for entry in source.iterdir()), MOST_NAMED) or "an empty folder"
+        found = first_few(sorted(entry.name for entry in source.iterdir())) or "an empty folder"
     else:
         found = "a file" if source.exists() else "no such folder"
     findings.add(source, expected, found, fix)
