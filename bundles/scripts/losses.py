@@ -74,10 +74,7 @@ def soft_dice(
 
 
 def cross_entropy(
-    logits: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor | None = None,
-    mask: torch.Tensor | None = None,
+    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Cross-entropy [B, C, *spatial] against class ids [B, *spatial], a weighted mean over the voxels.
 
@@ -94,10 +91,7 @@ def voxel_cross_entropy(logits: torch.Tensor, target: torch.Tensor, weight: torc
 
 
 def _negative_log_likelihood(
-    log_probabilities: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor | None,
-    mask: torch.Tensor | None,
+    log_probabilities: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, mask: torch.Tensor | None
 ) -> torch.Tensor:
     if weight is None and mask is None:
         return functional.nll_loss(log_probabilities, target.long())

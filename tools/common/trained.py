@@ -145,7 +145,7 @@ def class_groups(path: Path) -> list[list[int]]:
     """The groups of classes that DCA made for a model, head first.
 
     Raises:
-        UserError: a description without them, or one that is missing or no plain data.
+        UserError: a description that is missing, is not plain data, or has no groups.
     """
     groups: list[list[int]] = read_description(path).get("found", {}).get("grouping", {}).get("groups", [])
     if not groups:

@@ -47,11 +47,7 @@ def run(args: argparse.Namespace) -> int:
     labelled = settings["phantom"]["labelled"]
     _say(f"1/4 phantom: {len(content['cases'])} volumes, {labelled} training patients labelled, in {_short(data)}")
 
-    shared = {
-        "bundle_root": bundle,
-        "preset": "demo",
-        "ckpt_dir": output / "models",
-    }
+    shared = {"bundle_root": bundle, "preset": "demo", "ckpt_dir": output / "models"}
     short = {} if args.steps is None else {"steps": args.steps, "val_steps": args.steps}
     training = shared | short | {"dataset_dir": data, "split_file": data / "split.json", "run_dir": output}
     train, evaluate, infer = (bundle / "configs" / f"{name}.json" for name in ("train", "evaluate", "inference"))

@@ -216,10 +216,7 @@ class TwoStreamLoader:
             torch.distributed.get_world_size() if distributed else 1,
         )
         self.loader = DataLoader(
-            _Streams((labelled, unlabelled)),
-            batch_sampler=self.sampler,
-            collate_fn=_collate,
-            num_workers=num_workers,
+            _Streams((labelled, unlabelled)), batch_sampler=self.sampler, collate_fn=_collate, num_workers=num_workers
         )
 
     def set_epoch(self, epoch: int) -> None:
