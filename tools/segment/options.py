@@ -63,4 +63,4 @@ def _value(value: Any) -> list[str]:
     """What follows the name of an option."""
     if value is True:
         return []
-    return [str(value) if isinstance(value, str | Path) else ",".join(map(str, value))]
+    return [",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
