@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
     without = set(train) - {case["patient"] for case in cases if "label" in case}
     if without:
-        found = first_few(sorted(without), 5)
+        found = first_few(sorted(without))
         raise UserError(f"{args.dataset_dir}: expected a label for every training patient, found none for {found}")
     pool = args.pool or len(train)
     if min(args.labelled, args.more) < 1 or not args.labelled + args.more < pool <= len(train):
@@ -125,16 +125,16 @@ def _train(
     elif read_json(file, "split") != split:
         raise UserError(f"{file}: expected the patients of earlier runs, found others; choose another --output")
     request = Request(
-        find_bundle(args.bundle),
-        args.dataset_dir.resolve(),
-        output,
-        [METHOD],
-        [seed],
-        PERCENT,
-        args.preset,
-        args.steps,
-        {**read_pairs(args.set, "--set"), "split_file": str(file)},
-        args.test,
+        bundle=find_bundle(args.bundle),
+        data=args.dataset_dir.resolve(),
+        output=output,
+        methods=[METHOD],
+        seeds=[seed],
+        percent=PERCENT,
+        preset=args.preset,
+        steps=args.steps,
+        overrides={**read_pairs(args.set, "--set"), "split_file": str(file)},
+        test=args.test,
     )
     runs = plan(request).runs
     folder = runs[0].folder
@@ -155,9 +155,10 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
         import numpy as np
 
         from tools.segment.disagreement import by_group, differences, overall
+        from tools.segment.options import Options
         from tools.segment.segmenter import Segmenter
 
-        segmenter = Segmenter(find_bundle(args.bundle), start / MODEL)
+        segmenter = Segmenter(find_bundle(args.bundle), Options(model=start / MODEL))
         names = {c: str(c) for c in segmenter.groups}
         cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
         scores = {}

@@ -76,7 +76,7 @@ def load_predictor(network: Module, path: str | Path, device: torch.device | str
     """Load model.pt, a predictor's plain state dict (also wrapped as {"model": ...}), into `network`.
 
     Raises:
-        UserError: see `load_tensors` and `load_state`.
+        UserError: no such file, content other than tensors, or the weights of another network.
     """
     content = load_tensors(path, device)
     load_state(network, content.get("model", content), path)

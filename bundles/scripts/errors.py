@@ -41,10 +41,10 @@ def first_line(error: BaseException, most: int = 160) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 
-def first_few(names: Sequence[str], most: int) -> str:
+def first_few(names: Sequence[object], most: int = 5) -> str:
     """The first names of a long list, and how many more there are, as part of a message."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(str, names[:most])) + more
 
 
 def user_message(error: BaseException | None) -> str | None:

@@ -31,7 +31,7 @@ def replacing(path: str | Path, what: str) -> Iterator[Path]:
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        with _telling(path, what):
+        with telling(path, what):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             partial.replace(path)
@@ -41,36 +41,38 @@ def replacing(path: str | Path, what: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, what: str) -> Iterator[Path]:
+def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, which becomes `path` when the block ends, and vanishes when it fails.
-
-    Several processes may make the same folder at once: the first one to end keeps it. A killed one leaves a folder
-    named *.partial beside it.
 
     Args:
         path: the folder to make.
-        what: what the folder is, for the error.
-
-    Raises:
-        UserError: the folder cannot be written, for example for lack of space.
+        replace: whether it takes the place of a folder that is there. One process at a time may write it then, and
+            what a killed one left is removed. Without, several may make the same folder at once: the first one to end
+            keeps it, and a killed one leaves a folder named *.partial beside it.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # no other process has the same
+    partial = path.with_name(f".{path.name}.partial" if replace else f"{path.name}.{uuid.uuid4().hex}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
-        with _telling(path, what):
-            partial.mkdir(parents=True)
-            yield partial
-            try:
-                partial.rename(path)
-            except OSError:
-                if not path.is_dir():
-                    raise
+        partial.mkdir(parents=True)
+        yield partial
+        if replace and path.exists():
+            shutil.rmtree(path)
+        try:
+            partial.rename(path)
+        except OSError:
+            if replace or not path.is_dir():
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _telling(path: Path, what: str) -> Iterator[None]:
-    """Tell a user why `path` cannot be written."""
+def telling(path: Path, what: str) -> Iterator[None]:
+    """Tell a user why `path` cannot be written in this block; `what` says what it is.
+
+    Raises:
+        UserError: it cannot be written, for example for lack of space.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -84,7 +86,7 @@ def _telling(path: Path, what: str) -> Iterator[None]:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any], what: str = "a JSON file") -> None:
-    """Write a JSON object; see `replacing`."""
+    """Write a JSON object, whole or not at all; `what` says what the file is, for the error."""
     with replacing(path, what) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

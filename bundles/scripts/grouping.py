@@ -84,6 +84,10 @@ def group_classes(
     Raises:
         UserError: unknown rule, sizes that are not finite or all 0, `sequential` where its second cut does not exist,
             thresholds out of order, manual groups that are no partition of 1..K.
+
+    Example:
+        >>> group_classes([1000, 900, 100, 90, 5]).groups  # the largest gaps follow classes 2 and 4
+        ((1, 2), (3, 4), (5,))
     """
     volumes = _checked_sizes(sizes)
     if rule not in RULES:

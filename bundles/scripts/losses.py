@@ -74,10 +74,7 @@ def soft_dice(
 
 
 def cross_entropy(
-    logits: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor | None = None,
-    mask: torch.Tensor | None = None,
+    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Cross-entropy [B, C, *spatial] against class ids [B, *spatial], a weighted mean over the voxels.
 
@@ -94,10 +91,7 @@ def voxel_cross_entropy(logits: torch.Tensor, target: torch.Tensor, weight: torc
 
 
 def _negative_log_likelihood(
-    log_probabilities: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor | None,
-    mask: torch.Tensor | None,
+    log_probabilities: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, mask: torch.Tensor | None
 ) -> torch.Tensor:
     if weight is None and mask is None:
         return functional.nll_loss(log_probabilities, target.long())
@@ -115,7 +109,16 @@ def segmentation_loss(
     weight: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """L_seg = (Dice + CE) / 2 (DCA, Conquer); `classes` restricts only the Dice part. Arguments as above."""
+    """L_seg = (Dice + CE) / 2 (DCA, Conquer), a scalar.
+
+    Args:
+        logits: [B, C, *spatial].
+        target: [B, *spatial], class ids.
+        classes: the channels that count in the Dice; None takes all. The cross-entropy is always over all.
+        absent: what a foreground class without a voxel in the batch does to the Dice (`soft_dice`).
+        weight: [C], weighs the classes in both parts.
+        mask: [B, *spatial], 0 where a voxel is to be ignored.
+    """
     # One softmax for both parts, channels first: what follows passes over them one by one.
     log_probabilities = logits.to(torch.float32, memory_format=torch.contiguous_format).log_softmax(1)
     dice = soft_dice(log_probabilities.exp(), target, classes, absent, weight, mask)

@@ -15,6 +15,7 @@ import pytest
 from tests.tools.trainings import SMALL, Trainings, leave_scores, stand_in
 from tools.__main__ import run_command
 from tools.phantom.command import make_phantom
+from tools.segment.options import Options
 
 
 def call(words: list[str]) -> int:
@@ -54,9 +55,10 @@ def simulate(
     """Runs the verb with stand-ins for training and segmenting: the experts disagree more the later the patient."""
 
     class Segmenter:
-        def __init__(self, bundle: Path, model: Path) -> None:
+        def __init__(self, bundle: Path, options: Options) -> None:
             self.groups = GROUPS
-            assert model.is_file()
+            assert options.model is not None
+            assert options.model.is_file()
 
         def __call__(self, image: Path) -> Any:
             number = int(image.name[5:8])  # heart003_ED.nii.gz

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from scripts.errors import UserError
-from scripts.files import read_json, replacing, write_json
+from scripts.files import new_folder, read_json, replacing, write_json
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_no_other(tmp_path):
@@ -53,3 +53,29 @@ def test_json_that_is_no_object_is_named_with_its_file_and_role(tmp_path, conten
     with pytest.raises(UserError, match=re.escape(found)) as told:
         read_json(path, "split file")
     assert str(told.value).startswith(f"{path}: ")
+
+
+def test_a_new_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyError), new_folder(tmp_path / "a") as partial:  # noqa: PT012 - the failure comes half-way
+        (partial / "file").write_text("half")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    for text in ("first", "second"):
+        with new_folder(tmp_path / "a") as partial:
+            (partial / "file").write_text(text)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a" / "file").read_text() == "first"
+
+
+def test_a_replacing_folder_takes_the_place_and_removes_what_a_killed_one_left(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    (tmp_path / ".a.partial").mkdir()
+    (tmp_path / ".a.partial" / "left").touch()
+    with pytest.raises(KeyError), new_folder(tmp_path / "a", replace=True):
+        raise KeyError
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "old"]
+    (tmp_path / ".a.partial").mkdir()
+    with new_folder(tmp_path / "a", replace=True) as partial:
+        (partial / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "new"]

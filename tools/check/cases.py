@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from scripts.data.datalists import Split, patients_by_role
-from scripts.errors import UserError
+from scripts.errors import UserError, first_few
+from scripts.files import read_json
 
-from ..common.config import SEPARATOR, read_mapping
+from ..common.config import SEPARATOR
 from ..common.findings import Findings
 from .values import Values
 
 Case = Mapping[str, Any]
 ROLES = ("labelled", "unlabelled", "validation", "test")
-MOST_NAMED = 5  # files or patients that one message names
 # Components that read a checkpoint, and their argument that names it.
 CHECKPOINT_READERS = {"scripts.checkpoints.load_predictor": "path", "CheckpointLoader": "load_path"}
 
@@ -79,8 +79,7 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
     try:
         patients = patients_by_role(split_file, cast(float, percent))
     except UserError as error:
-        where, text = str(error).split(": ", 1)
-        findings.problem(where, text)
+        findings.error(error)
         return None
     if datalist is None:
         return None
@@ -96,15 +95,14 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
 
 def _read(path: str, kind: str, keys: Mapping[str, type], findings: Findings) -> dict[str, Any] | None:
     try:
-        content = read_mapping(path, kind)
+        content = read_json(path, kind)
         wrong = [key for key in keys if not isinstance(content.get(key), keys[key])]
         if wrong:
             found = f"{type(content[wrong[0]]).__name__} there" if wrong[0] in content else "no such key"
             expected = f"a {kind} with a {keys[wrong[0]].__name__} at {wrong[0]!r}"
             raise UserError(f"{path}: expected {expected}, found {found}; make the file anew")
     except UserError as error:
-        where, _, text = str(error).partition(": ")
-        findings.problem(where, text)
+        findings.error(error)
         return None
     return content
 
@@ -125,21 +123,16 @@ def _check_roles(cases: Cases, patients: Mapping[str, Sequence[str]], split_file
         if absent and role == "test":
             findings.note(f"{where} lacks {len(absent)} of {len(names)} test patients of {split_file}")
         elif absent:
-            fix = "prepare the whole data set, or pass --split_file"
-            findings.problem(where, f"expected the {role} patients of {split_file}, found no {_some(absent)}; {fix}")
+            found = f"found no {first_few(absent)}; prepare the whole data set, or pass --split_file"
+            findings.problem(where, f"expected the {role} patients of {split_file}, {found}")
         unlabelled = [case.get("id") for case in cases.roles[role] if role != "unlabelled" and "label" not in case]
         if unlabelled:
-            findings.problem(where, f"expected a label for every {role} case, found none for {_some(unlabelled)}")
+            findings.problem(where, f"expected a label for every {role} case, found none for {first_few(unlabelled)}")
         for key in ("image",) if role == "unlabelled" else ("image", "label"):
             missing = [path for path in cases.paths(role, key) if not path.is_file()]
             if missing:
-                text = f"expected the {key} of every {role} case, found no {_some(missing)}"
+                text = f"expected the {key} of every {role} case, found no {first_few(missing)}"
                 findings.problem(where, f"{text}; restore the files or prepare the data set again")
-
-
-def _some(names: Sequence[Any]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(map(str, names[:MOST_NAMED])) + more
 
 
 def _classes(names: Mapping[str, Any]) -> dict[int, str]:
@@ -166,7 +159,7 @@ def check_labels(values: Values, cases: Cases | None, metadata: Path, findings: 
     for case in [case for role in ROLES if role != "unlabelled" for case in cases.roles[role]]:
         found = [key for key, number in _voxels(case).items() if number and count and key > count]
         if found:
-            text = f"expected labels 0..{count} (num_classes), found {_some(found)} in {case.get('id')}"
+            text = f"expected labels 0..{count} (num_classes), found {first_few(found)} in {case.get('id')}"
             findings.problem(str(cases.datalist), text)
     for key in range(1, (count or 0) + 1):
         if voxels and not voxels.get(key):
@@ -205,16 +198,13 @@ def read_labels(values: Values, cases: Cases, findings: Findings) -> None:
     """Open every label file of the labelled, validation and test cases, and look at its values."""
     import numpy as np
 
-    from ..common.case_files import Problems, read_volume
+    from ..common.case_files import read_volume
 
     count = values.get("num_classes", int, len(cases.labels)) or 0
     for path in [path for role in ROLES if role != "unlabelled" for path in cases.paths(role, "label")]:
-        problems = Problems(cases.datalist)
-        volume = read_volume(path, problems) if path.is_file() else None
-        for line in problems.lines:
-            findings.problem(str(path), line.removeprefix(f"{path}: "))
+        volume = read_volume(path, findings) if path.is_file() else None
         found = np.unique(volume.values).tolist() if volume else []
         wrong = [value for value in found if value not in range(count + 1)]
         if wrong:
-            some = _some([f"{value:g}" for value in wrong])
+            some = first_few([f"{value:g}" for value in wrong])
             findings.problem(str(path), f"expected label values 0..{count} (num_classes), found {some}; correct them")

@@ -65,8 +65,7 @@ def _check_settings(item_id: str, check: Callable[..., Any], given: Mapping[str,
     try:
         check(**given)
     except UserError as error:
-        where, text = str(error).split(": ", 1)
-        findings.problem(where, text)
+        findings.error(error)
     except TypeError as error:
         findings.problem(item_id, f"cannot be computed: {error}; correct the values that it uses")
 

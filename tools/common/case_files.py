@@ -7,7 +7,7 @@ import hashlib
 import os
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from nibabel.nifti2 import Nifti2Image
 from numpy.typing import NDArray
 
 from scripts.data.checks import HIGHEST_IN_FAT, LARGEST_SHIFT, grid_shift
-from scripts.errors import UserError
+
+from .findings import Findings
 
 MOST_BELOW_IN_MR = 0.25  # share of voxels; MR starts at about 0, and more than half of a CT is fat, lung and air
 # What nibabel, gzip and the disk raise for a file that cannot be read to its end.
@@ -51,30 +52,6 @@ class CaseFiles:
     modality_of: str | None = None
 
 
-class Problems:
-    """Collects what is wrong with a data set, so that the user hears all of it at once.
-
-    Args:
-        source: folder of the data set.
-    """
-
-    def __init__(self, source: Path) -> None:
-        self.source = source
-        self.lines: list[str] = []
-
-    def add(self, file: Path, expected: str, found: str, fix: str) -> None:
-        """Note one problem of one file or folder."""
-        self.lines.append(f"{file}: expected {expected}, found {found}; {fix}")
-
-    def raise_if_any(self) -> None:
-        """Raise a UserError with one line per problem, if there is any; a single problem is one line in all."""
-        if len(self.lines) == 1:
-            raise UserError(f"{self.lines[0]}; nothing was written")
-        if self.lines:
-            summary = f"{len(self.lines)} problems in {self.source}; nothing was written:"
-            raise UserError("\n  ".join([summary, *self.lines]))
-
-
 @dataclass(frozen=True)
 class Volume:
     """A NIfTI file in memory: values [X, Y, Z], affine [4, 4] and spacing in mm, axis codes, hash of the file."""
@@ -86,8 +63,8 @@ class Volume:
     sha256: str
 
 
-def read_volume(path: Path, problems: Problems) -> Volume | None:
-    """Read a 3D NIfTI file, compressed or not; None if that is impossible, with the reason in `problems`.
+def read_volume(path: Path, findings: Findings) -> Volume | None:
+    """Read a 3D NIfTI file, compressed or not; None if that is impossible, with the reason in `findings`.
 
     The whole file is read and decompressed in memory, because only then gzip's checksum is verified. The spacing is the
     header's (pixdim), not the affine's: the official ACDC files have an sform of unit scale beside the right pixdim.
@@ -99,20 +76,20 @@ def read_volume(path: Path, problems: Problems) -> Volume | None:
         content = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
         kind = next((k for k in (Nifti1Image, Nifti2Image) if k.header_class.may_contain_header(content)), None)
         if kind is None:
-            problems.add(path, expected, "content that is not NIfTI", again)
+            findings.add(path, expected, "content that is not NIfTI", again)
             return None
         image = kind.from_bytes(content)
         if len(image.shape) != 3:
             size = " x ".join(map(str, image.shape))
-            problems.add(path, expected, f"{len(image.shape)}D ({size})", "export the file as one 3D volume")
+            findings.add(path, expected, f"{len(image.shape)}D ({size})", "export the file as one 3D volume")
             return None
         values = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())
-        problems.add(path, expected, f"a truncated or otherwise unreadable file ({reason})", again)
+        findings.add(path, expected, f"a truncated or otherwise unreadable file ({reason})", again)
         return None
     if values.dtype.kind not in "iuf":
-        problems.add(path, "one number per voxel", f"the voxel type {values.dtype}", "export it in grey values")
+        findings.add(path, "one number per voxel", f"the voxel type {values.dtype}", "export it in grey values")
         return None
     assert image.affine is not None
     spacing = [round(float(zoom), 6) for zoom in image.header.get_zooms()]
@@ -120,33 +97,37 @@ def read_volume(path: Path, problems: Problems) -> Volume | None:
     if np.isfinite(image.affine).all():
         axes = nib.orientations.aff2axcodes(image.affine)
     if None in axes or not np.isfinite(spacing).all():
-        problems.add(path, "a finite, invertible affine", f"{image.affine[:3].tolist()}", "repair the header")
+        findings.add(path, "a finite, invertible affine", f"{image.affine[:3].tolist()}", "repair the header")
         return None
     return Volume(values, image.affine, spacing, "".join(axes), hashlib.sha256(data).hexdigest())
 
 
-def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems: Problems) -> dict[str, Any] | None:
-    """The datalist's record of one case, with shape, spacing (mm), hashes and voxels per class.
+def build_cases(
+    cases: Iterable[CaseFiles], labels: Mapping[int, str], root: Path, findings: Findings
+) -> list[dict[str, Any]]:
+    """The datalist's records of cases, with shape, spacing (mm), hashes and voxels per class; none after a problem.
 
     Args:
-        files: where the case lies.
+        cases: where each case lies.
         labels: id and name of every class, background included.
         root: folder of the datalist; paths inside it are noted relative to it.
-        problems: takes whatever is wrong with the files.
-
-    Returns:
-        The record, or None after a problem.
+        findings: takes whatever is wrong with the files.
     """
-    before = len(problems.lines)
-    image = read_volume(files.image, problems)
-    label = read_volume(files.label, problems) if files.label else None
+    records = [_record(files, labels, root, findings) for files in cases]
+    return [record for record in records if record is not None]
+
+
+def _record(files: CaseFiles, labels: Mapping[int, str], root: Path, findings: Findings) -> dict[str, Any] | None:
+    before = len(findings.lines)
+    image = read_volume(files.image, findings)
+    label = read_volume(files.label, findings) if files.label else None
     if image is not None:
-        _check_image(files, image, problems)
+        _check_image(files, image, findings)
     if files.label and label is not None:
-        _check_label(files.label, label, labels, problems)
+        _check_label(files.label, label, labels, findings)
         if image is not None:
-            _check_pair(files.label, label, image, problems)
-    if image is None or len(problems.lines) > before:
+            _check_pair(files.label, label, image, findings)
+    if image is None or len(findings.lines) > before:
         return None
     case: dict[str, Any] = {"id": files.id, "patient": files.patient}
     if files.phase:
@@ -166,44 +147,44 @@ def build_case(files: CaseFiles, labels: Mapping[int, str], root: Path, problems
     return case
 
 
-def _check_image(files: CaseFiles, image: Volume, problems: Problems) -> None:
+def _check_image(files: CaseFiles, image: Volume, findings: Findings) -> None:
     bad = int((~np.isfinite(image.values)).sum()) if image.values.dtype.kind == "f" else 0
     if bad:
-        problems.add(files.image, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
+        findings.add(files.image, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
     elif files.modality:
-        _check_modality(files, image, problems)
+        _check_modality(files, image, findings)
 
 
-def _check_modality(files: CaseFiles, image: Volume, problems: Problems) -> None:
+def _check_modality(files: CaseFiles, image: Volume, findings: Findings) -> None:
     below = float((image.values < HIGHEST_IN_FAT).mean())
     reason = f" for {files.modality_of}" if files.modality_of else ""
     if files.modality == "CT" and below == 0:
         found = f"no value below {HIGHEST_IN_FAT} ({image.values.min():g} to {image.values.max():g})"
         fix = "export it with its rescale intercept, or leave it out if it is MR"
-        problems.add(files.image, f"CT in Hounsfield units{reason}", found, fix)
+        findings.add(files.image, f"CT in Hounsfield units{reason}", found, fix)
     if files.modality == "MR" and below > MOST_BELOW_IN_MR:
         found = f"{below:.0%} of the voxels below {HIGHEST_IN_FAT}, as in Hounsfield units"
-        problems.add(files.image, f"MR{reason}", found, "leave it out if it is CT, or export it again")
+        findings.add(files.image, f"MR{reason}", found, "leave it out if it is CT, or export it again")
 
 
-def _check_label(path: Path, label: Volume, labels: Mapping[int, str], problems: Problems) -> None:
+def _check_label(path: Path, label: Volume, labels: Mapping[int, str], findings: Findings) -> None:
     values, counts = np.unique(label.values, return_counts=True)
     odd = [(value, count) for value, count in zip(values.tolist(), counts.tolist(), strict=True) if value not in labels]
     if odd:
         found = ", ".join(f"{value:g} ({count} voxels)" for value, count in odd[:4]) + (", ..." if odd[4:] else "")
         known = ", ".join(f"{k} {name}" for k, name in labels.items())
-        problems.add(path, f"only the label values {known}", found, "correct the label, or map its values to these")
+        findings.add(path, f"only the label values {known}", found, "correct the label, or map its values to these")
 
 
-def _check_pair(path: Path, label: Volume, image: Volume, problems: Problems) -> None:
+def _check_pair(path: Path, label: Volume, image: Volume, findings: Findings) -> None:
     if label.values.shape != image.values.shape:
         expected, found = (" x ".join(map(str, volume.values.shape)) for volume in (image, label))
-        problems.add(path, f"its image's shape {expected}", found, "export image and label on the same grid")
+        findings.add(path, f"its image's shape {expected}", found, "export image and label on the same grid")
         return
     shift = grid_shift(label.affine, image.affine, image.values.shape)
     if shift > LARGEST_SHIFT:
         fix = "resample the label to the image, or copy the image's header if only the header is off"
-        problems.add(path, "its image's affine", f"one that moves a corner by {shift:.4g} mm", fix)
+        findings.add(path, "its image's affine", f"one that moves a corner by {shift:.4g} mm", fix)
 
 
 def _noted_path(path: Path, root: Path) -> str:

@@ -94,10 +94,16 @@ def _child(node: Any, key: str) -> Any:
 
 
 def read_mapping(path: str | Path, kind: str) -> dict[str, Any]:
-    """Read a JSON or YAML file that holds a mapping; `kind` names the file's role in the error.
+    """Read a bundle's config: JSON by `read_json`, or YAML, which MONAI's runner takes, too.
+
+    All other files of this project are JSON. The bundle's code, which has `read_json`, has to do without PyYAML.
+
+    Args:
+        path: the file.
+        kind: the file's role, for the error.
 
     Raises:
-        UserError: see `read_json`; YAML that does not parse.
+        UserError: the file is missing, does not parse, or does not hold a mapping.
     """
     if not str(path).lower().endswith((".yaml", ".yml")) or not Path(path).is_file():
         return read_json(path, kind)

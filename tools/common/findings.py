@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from scripts.errors import UserError, did_you_mean
 
@@ -10,26 +11,41 @@ LONGEST_HINT = 160  # characters; a longer list of choices would bury the messag
 
 
 class Findings:
-    """Problems, which keep the config from running as meant, and notes, which are only worth knowing."""
+    """Problems, which keep a config or a data set from being used as meant, and notes, which are only worth knowing."""
 
     def __init__(self) -> None:
-        self._problems: dict[str, list[str]] = {}
+        self._found: list[tuple[str, str]] = []
         self.notes: list[str] = []
 
     def problem(self, where: str, text: str) -> None:
-        """Note a problem at the id, option or file `where`; the same problem in several places is one line."""
-        places = self._problems.setdefault(text, [])
-        if where not in places:
-            places.append(where)
+        """Note a problem at the id, option or file `where`."""
+        self._found.append((where, text))
+
+    def add(self, file: Path, expected: str, found: str, fix: str) -> None:
+        """Note a problem of a file or folder: what was expected, what was found, and what to do."""
+        self.problem(str(file), f"expected {expected}, found {found}; {fix}")
+
+    def error(self, error: UserError, fix: str = "") -> None:
+        """Note a problem that was raised, with what to do about it unless the message says so itself."""
+        where, _, text = str(error).partition(": ")
+        self.problem(where, f"{text}; {fix}" if fix else text)
 
     def note(self, text: str) -> None:
-        """Note what does not keep the config from running."""
+        """Note what does not keep anything from being used."""
         self.notes.append(text)
 
     @property
+    def lines(self) -> list[str]:
+        """One line per problem and place, in the order in which they were found."""
+        return [f"{where}: {text}" for where, text in self._found]
+
+    @property
     def problems(self) -> list[str]:
-        """One line per problem, in the order in which they were found."""
-        return [f"{', '.join(places)}: {text}" for text, places in self._problems.items()]
+        """One line per problem, with all its places: a setting may be wrong in several."""
+        places: dict[str, dict[str, None]] = {}
+        for where, text in self._found:
+            places.setdefault(text, {})[where] = None
+        return [f"{', '.join(where)}: {text}" for text, where in places.items()]
 
     def raise_if_any(self, source: str) -> None:
         """Raise a UserError with one line per problem of `source`, if there is any; a single one is one line in all."""
@@ -38,6 +54,14 @@ class Findings:
             raise UserError(f"{source}: {lines[0]}")
         if lines:
             raise UserError("\n  ".join([f"{source}: {len(lines)} problems", *lines]))
+
+    def raise_before_writing(self, folder: Path) -> None:
+        """Raise a UserError with one line per file of a data set that has a problem, before anything is written."""
+        if len(self._found) == 1:
+            raise UserError(f"{self.lines[0]}; nothing was written")
+        if self._found:
+            summary = f"{len(self._found)} problems in {folder}; nothing was written:"
+            raise UserError("\n  ".join([summary, *self.lines]))
 
 
 def hint(word: object, known: Collection[str]) -> str:

@@ -124,7 +124,7 @@ def read_description(path: Path, *needed: str) -> dict[str, Any]:
     ]
     if wrong:
         raise UserError(
-            f"{path}: expected plain values of known settings, found {first_few(wrong, 5)}; restore the file that the "
+            f"{path}: expected plain values of known settings, found {first_few(wrong)}; restore the file that the "
             "training wrote beside its model.pt"
         )
     missing = [key for key in needed if key not in about]
@@ -145,7 +145,7 @@ def class_groups(path: Path) -> list[list[int]]:
     """The groups of classes that DCA made for a model, head first.
 
     Raises:
-        UserError: a description without them; see `read_description`.
+        UserError: a description that is missing, is not plain data, or has no groups.
     """
     groups: list[list[int]] = read_description(path).get("found", {}).get("grouping", {}).get("groups", [])
     if not groups:

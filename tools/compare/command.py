@@ -91,18 +91,17 @@ def _tell_scored(scored: Sequence[Run], more: bool, output: Path) -> None:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    bundle = find_bundle(args.bundle)
     return Request(
-        bundle,
-        args.dataset_dir.resolve(),
-        args.output.resolve(),
-        choose_methods(args.methods),
-        read_seeds(args.seeds),
-        args.percent,
-        args.preset,
-        args.steps,
-        read_pairs(args.set, "--set"),
-        args.test,
+        bundle=find_bundle(args.bundle),
+        data=args.dataset_dir.resolve(),
+        output=args.output.resolve(),
+        methods=choose_methods(args.methods),
+        seeds=read_seeds(args.seeds),
+        percent=args.percent,
+        preset=args.preset,
+        steps=args.steps,
+        overrides=read_pairs(args.set, "--set"),
+        test=args.test,
     )
 
 

@@ -57,13 +57,16 @@ def run_on_cluster(
     """Submit the runs as jobs and wait for them; they go on if the user interrupts this.
 
     Args:
-        runs, test, watch: see `run_here`.
+        runs: what to train.
+        test: score the test set, too.
         workers: how many jobs at the same time.
+        watch: is called again and again with the runs that are not over.
         output: folder of the comparison, which all nodes see.
-        parameters, cluster: see `clusters.submit`.
+        parameters: of submitit's AutoExecutor, such as timeout_min, gpus_per_node or slurm_partition.
+        cluster: "slurm", or "local", submitit's imitation of it.
 
     Raises:
-        UserError: see `clusters.submit`.
+        UserError: there is no such cluster here, or it does not take the parameters.
     """
     word = ["--test"] if test else []
     tasks = {run: ["tools.compare", str(run.folder), *word] for run in runs}

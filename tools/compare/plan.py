@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError, first_few
-from scripts.files import sha256, write_json
+from scripts.files import read_json, sha256, write_json
 
 from ..check.command import examine
 from ..check.values import CALLED, Values
-from ..common.config import SEPARATOR, Config, read_mapping
+from ..common.config import SEPARATOR, Config
 from ..common.findings import Findings
 from ..common.merging import load_config, parse_overrides
 from .request import Request
@@ -104,7 +104,7 @@ def _about(request: Request, method: str, findings: Findings) -> dict[str, Any]:
     epochs, steps = values.get("train::trainer::max_epochs", int, 0), values.get("train::dataloader::steps", int, 0)
     shared = {
         "bundle": request.bundle.name,
-        "data": read_mapping(files["datalist"], "datalist").get("name", "") if cases is not None else "",
+        "data": read_json(files["datalist"], "datalist").get("name", "") if cases is not None else "",
         "split": files["split_file"].stem,
         "percent": request.percent,
         "preset": request.preset,
@@ -163,12 +163,12 @@ def _expect_alike(output: Path, planned: Sequence[tuple[Run, Mapping[str, Any], 
     lines = []
     shared = planned[0][1]["shared"]
     for file in sorted(output.glob(f"*/seed*/{RUN}")):
-        found = _differences(read_mapping(file, "description of a run")["shared"], shared)
+        found = _differences(read_json(file, "description of a run")["shared"], shared)
         if found and _has_begun(file.parent):
             lines.append(f"{file.parent}: {found}")
     for run, _, config in planned:
         if (run.folder / CONFIG).is_file():
-            old = read_mapping(run.folder / CONFIG, "config of a run")
+            old = read_json(run.folder / CONFIG, "config of a run")
             found = _differences(dict(_without_places(old)), dict(_without_places(config)))
             if found and _has_begun(run.folder):
                 lines.append(f"{run.folder}: {found}")

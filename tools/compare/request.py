@@ -21,7 +21,7 @@ REFERENCES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What the user wants compared.
 

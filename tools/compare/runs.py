@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from scripts.files import sha256
+from scripts.files import read_json, sha256
 
 from ..common.checkout import checkout
 from ..common.paths import ROOT
@@ -116,7 +115,7 @@ def perform(folder: Path, launcher: Launcher, test: bool = False, threads: int |
         state = read_state(folder)
         if is_finished(state, test):
             return DONE
-        commands = json.loads((folder / RUN).read_text(encoding="utf-8"))["commands"]
+        commands = read_json(folder / RUN, "description of a run")["commands"]
         # Unbuffered, so that the log ends with what ended the command.
         environment = ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}) | dict(os.environ)
         environment["PYTHONUNBUFFERED"] = "1"

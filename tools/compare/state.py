@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import write_json
-
-from ..common.config import read_mapping
+from scripts.files import read_json, write_json
 
 RUN, STATE, LOG, LOCK = "run.json", "state.json", "log.txt", "lock"
 MODEL, RESUME, CURVES = "models/model.pt", "resume.pt", "curves.csv"
@@ -61,7 +59,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         UserError: the file holds no mapping.
     """
     file = folder / STATE
-    return read_mapping(file, "state of a run") if file.is_file() else {}
+    return read_json(file, "state of a run") if file.is_file() else {}
 
 
 def is_finished(state: Mapping[str, Any], test: bool = False) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
+from scripts.files import read_json
 
 from ..common.bundles import expect_bundle
 from ..common.paths import BUNDLES, ROOT
@@ -47,11 +47,7 @@ def run(args: argparse.Namespace) -> int:
     labelled = settings["phantom"]["labelled"]
     _say(f"1/4 phantom: {len(content['cases'])} volumes, {labelled} training patients labelled, in {_short(data)}")
 
-    shared = {
-        "bundle_root": bundle,
-        "preset": "demo",
-        "ckpt_dir": output / "models",
-    }
+    shared = {"bundle_root": bundle, "preset": "demo", "ckpt_dir": output / "models"}
     short = {} if args.steps is None else {"steps": args.steps, "val_steps": args.steps}
     training = shared | short | {"dataset_dir": data, "split_file": data / "split.json", "run_dir": output}
     train, evaluate, infer = (bundle / "configs" / f"{name}.json" for name in ("train", "evaluate", "inference"))
@@ -79,9 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(bundle: Path) -> dict[str, Any]:
-    path = expect_bundle(BUNDLES, bundle.name, "demo.json") / "configs" / "demo.json"
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    folder = expect_bundle(BUNDLES, bundle.name, "demo.json")
+    return read_json(folder / "configs" / "demo.json", "settings of the demo")
 
 
 def _monai(run_id: str, configs: list[Path], overrides: dict[str, Any]) -> None:
@@ -100,8 +95,8 @@ def _monai(run_id: str, configs: list[Path], overrides: dict[str, Any]) -> None:
 
 def _link_test_images(data: Path, images: Path) -> None:
     """A folder of only the test images, as a user has it who wants segmentations."""
-    test = set(json.loads((data / "split.json").read_text(encoding="utf-8"))["test"])
-    cases = json.loads((data / "datalist.json").read_text(encoding="utf-8"))["cases"]
+    test = set(read_json(data / "split.json", "split file")["test"])
+    cases = read_json(data / "datalist.json", "datalist")["cases"]
     images.mkdir()
     for case in cases:
         if case["patient"] in test:

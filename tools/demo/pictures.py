@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+
+from scripts.files import read_json
 
 # Three sections of a volume, at these shares of the slices that hold foreground.
 SECTIONS = (0.25, 0.5, 0.75)
@@ -26,7 +27,7 @@ def draw_cases(data: Path, predictions: Path, output: Path) -> list[Path]:
     Returns:
         The files, in the order of the datalist.
     """
-    content = json.loads((data / "datalist.json").read_text(encoding="utf-8"))
+    content = read_json(data / "datalist.json", "datalist")
     names = {int(c): name for c, name in content["labels"].items() if int(c) > 0}
     output.mkdir(parents=True, exist_ok=True)
     files = []

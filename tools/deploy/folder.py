@@ -21,8 +21,8 @@ REQUIREMENTS = TOOLS.parent / "requirements-deploy.txt"
 # What of this project runs in the app, named, so that nothing else travels along.
 MODULES = (
     *("__init__.py", "dicom/*.py"),
-    *("segment/__init__.py", "segment/cases.py", "segment/disagreement.py", "segment/preparing.py"),
-    *("segment/results.py", "segment/running.py", "segment/segmenter.py"),
+    *("segment/__init__.py", "segment/cases.py", "segment/disagreement.py", "segment/options.py"),
+    *("segment/preparing.py", "segment/results.py", "segment/running.py", "segment/segmenter.py"),
     *("common/__init__.py", "common/config.py", "common/findings.py", "common/merging.py", "common/paths.py"),
     *("common/torchscript.py", "common/trained.py"),
     *("deploy/__init__.py", "deploy/app/*.py"),

@@ -53,7 +53,7 @@ def why_not(series: Series, modality: str, chosen: bool = False) -> str | None:
 
     Args:
         series: the series.
-        modality: as for `choose`.
+        modality: "CT" or "MR", as the bundle takes.
         chosen: by the user; then only what cannot work at all is a reason.
     """
     if series.get("Modality") != modality:

@@ -12,6 +12,7 @@ from pathlib import Path
 from scripts.errors import UserError
 
 from ..common.paths import BUNDLES, ROOT
+from ..segment.cases import modality_of
 from .workspace import make_workspace
 
 HOST = "127.0.0.1"  # MONAI Label neither encrypts nor asks who is there: see docs/how-to/label.md
@@ -61,15 +62,13 @@ def run(args: argparse.Namespace) -> int:
 
 def environment(folder: Path, bundle: Path, python: Path) -> dict[str, str]:
     """The variables that the server and the processes it starts need, over those of this process."""
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
     own = {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools" / "label" / "stubs")]),
         "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", "")]),  # dcmqi's programs
         "MONAI_LABEL_RELOAD_APP_LIB": "false",  # there is one bundle, so its classes can stay what they are
         "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
-        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": modality}),
+        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": modality_of(bundle)}),
         "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "5",  # seconds, in which a stored series or SEG goes unseen
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "NO_PROXY": HOST,

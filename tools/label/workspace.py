@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import read_json, write_json
 from scripts.settings import expect_one_of
 
 from ..common.bundles import expect_bundle
@@ -75,7 +74,7 @@ def fit_configs(bundle: Path, trained: Mapping[str, Any], preset: str | None) ->
     """Make the copied configs those of the weights: what `trained` says of method, preset and network.
 
     Raises:
-        UserError: see `make_workspace`.
+        UserError: a preset that the bundle or the weights do not have.
     """
     settings = dict(trained)
     if preset is not None and settings.get("preset") not in (None, preset):
@@ -85,7 +84,7 @@ def fit_configs(bundle: Path, trained: Mapping[str, Any], preset: str | None) ->
     settings["preset"] = settings.get("preset") or preset
     for name in ("train", "inference"):
         config = bundle / "configs" / f"{name}.json"
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = read_json(config, "bundle config")
         if settings["preset"] is not None:
             expect_one_of("--preset", settings["preset"], content["presets"])
         write_json(config, content | {key: value for key, value in settings.items() if value is not None})

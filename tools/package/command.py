@@ -66,7 +66,7 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
         Lines that say what was written.
 
     Raises:
-        UserError: see `run`.
+        UserError: a model that does not fit the bundle, or a target that is not a package to replace.
     """
     version = str(read_json(bundle / "configs" / "metadata.json", "bundle's description")["version"])
     folder, archive = output / bundle.name, output / f"{bundle.name}_v{version}.zip"
@@ -146,7 +146,7 @@ def expect_no_machine_paths(staged: Path, bundle: Path) -> None:
         UserError: one that does, named as in the bundle.
     """
     for file in sorted(staged.rglob("*.json")):
-        for text in _strings(json.loads(file.read_text(encoding="utf-8"))):
+        for text in _strings(read_json(file, "config of a bundle")):
             if Path(text).is_absolute():
                 raise UserError(
                     f"{bundle / file.relative_to(staged)}: expected no path of this machine, found {text!r}; "

@@ -89,7 +89,7 @@ def _read_config(path: Path) -> ConfigParser:
 
 def _set_defaults(path: Path, trained: Mapping[str, Any], description: Path) -> None:
     """Let a config give each key the value that the model was trained with; one that does anyway stays as it is."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path, "bundle config")
     foreign = [key for key in trained if key not in config]
     if foreign:
         found = f"found {', '.join(foreign)}, as of another bundle's"

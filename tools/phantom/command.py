@@ -6,7 +6,6 @@ import argparse
 import gzip
 import importlib
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import new_folder, write_json
 
-from ..common.case_files import CaseFiles, Problems, build_case, datalist, describe
+from ..common.case_files import CaseFiles, build_cases, datalist, describe
+from ..common.findings import Findings
 
 ANATOMIES = ("heart", "abdomen")
 ROLES = ("train", "validation", "test")
@@ -86,8 +86,8 @@ def make_phantom(
     Args:
         kind: one of ANATOMIES.
         output: folder that does not exist yet, or is empty.
-        cases: training patients; the first `labelled` of them have a label file, the others have none.
-        labelled: see `cases`.
+        cases: training patients.
+        labelled: how many of the training patients, the first ones, have a label file.
         validation, test: patients of these roles, all with labels.
         size: voxels; the anatomy's own default if None.
         seed: of everything random. A patient depends on it, on its role and on its number only, so that a longer list
@@ -107,25 +107,21 @@ def make_phantom(
     _check(output, counts, labelled, size, anatomy.SMALLEST, seed, percent)
     patients = _patients(kind, counts)
     target = Path(os.path.abspath(output))
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with new_folder(target) as partial:
         for part in ("images", "labels"):
-            (partial / part).mkdir(parents=True)
-        problems = Problems(partial)
+            (partial / part).mkdir()
+        findings = Findings()
         records: list[dict[str, Any]] = []
         for code, role in enumerate(ROLES):
             for number, patient in enumerate(patients[role]):
                 with_label = role != "train" or number < labelled
-                records += _write_patient(anatomy, patient, size, [seed, code, number], with_label, partial, problems)
-        problems.raise_if_any()
+                records += _write_patient(anatomy, patient, size, [seed, code, number], with_label, partial, findings)
+        findings.raise_before_writing(partial)
         content = datalist(anatomy.NAME, anatomy.MODALITY, anatomy.LABELS, records)
         if dicom:
             _write_dicom(partial, anatomy.MODALITY, patients["test"], records)
         write_json(partial / "datalist.json", content)
         write_json(partial / "split.json", _split(patients, labelled, percent))
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return content
 
 
@@ -162,7 +158,7 @@ def _patients(kind: str, counts: dict[str, int]) -> dict[str, list[str]]:
 
 
 def _write_patient(
-    anatomy: Any, patient: str, size: Sequence[int], seed: list[int], with_label: bool, root: Path, problems: Problems
+    anatomy: Any, patient: str, size: Sequence[int], seed: list[int], with_label: bool, root: Path, findings: Findings
 ) -> list[dict[str, Any]]:
     """Draw and save one patient; the records are read back from the files, as `prepare` reads those of others."""
     affine = np.diag([*np.multiply(anatomy.ORIENTATION, anatomy.spacing(size)), 1.0])
@@ -174,8 +170,7 @@ def _write_patient(
         if with_label:
             _save(label_file, label, affine)
         files = CaseFiles(case, patient, image_file, label_file if with_label else None, phase)
-        record = build_case(files, anatomy.LABELS, root, problems)
-        records += [record] if record else []
+        records += build_cases([files], anatomy.LABELS, root, findings)
     return records
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from scripts.errors import UserError, did_you_mean
 from scripts.files import write_json
 
-from ..common.case_files import Problems, datalist, describe
+from ..common.case_files import datalist, describe
+from ..common.findings import Findings
 
 LAYOUTS = ("acdc", "synapse", "amos")
 
@@ -33,14 +34,14 @@ def run(args: argparse.Namespace) -> int:
     if args.dataset not in LAYOUTS:
         raise UserError(f"unknown data set {args.dataset!r}; {did_you_mean(args.dataset, LAYOUTS)}")
     layout = importlib.import_module(f"tools.prepare.layouts.{args.dataset}")
-    problems = Problems(args.source)
-    cases, notes = layout.collect(args.source, args.output, args.allow_unlabelled, problems)
-    problems.raise_if_any()
+    findings = Findings()
+    cases = layout.collect(args.source, args.output, args.allow_unlabelled, findings)
+    findings.raise_before_writing(args.source)
     content = datalist(layout.NAME, layout.MODALITY, layout.LABELS, cases)
     target = args.output / "datalist.json"
     write_json(target, content)
     print(describe(content))
-    for note in notes:
+    for note in findings.notes:
         print(f"  note: {note}")
     print(f"wrote {target}")
     return 0

@@ -47,7 +47,7 @@ class Case:
         return self.series.uid
 
 
-def modality_of(bundle: Path, settings: Sequence[str]) -> str:
+def modality_of(bundle: Path, settings: Sequence[str] = ()) -> str:
     """What the bundle takes: as the user sets it (KEY=VALUE), where it takes several, else as its metadata say."""
     chosen = dict(word.split("=", 1) for word in settings if "=" in word).get("modality")
     metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")

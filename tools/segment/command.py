@@ -14,24 +14,23 @@ from ..common.arguments import add_executor_arguments, slurm_parameters
 from ..common.bundles import expect_bundle
 from ..common.paths import BUNDLES
 from ..common.stopping import STOPPED, ends_like_an_interrupt
+from .options import FORMATS, Options
 
 if TYPE_CHECKING:
     from .cases import Case
     from .request import Request
 
-FORMATS = ("nifti", "seg", "csv")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument(
-        "input", metavar="INPUT", type=Path, help="NIfTI file, DICOM folder, or a folder of many of them"
+        "input", metavar="INPUT", type=_path, help="NIfTI file, DICOM folder, or a folder of many of them"
     )
     parser.add_argument(
-        "output", metavar="OUTPUT", type=Path, help="folder of results; finished cases are not repeated"
+        "output", metavar="OUTPUT", type=_path, help="folder of results; finished cases are not repeated"
     )
     parser.add_argument("--bundle", required=True, help="bundle that segments, such as dca_synapse")
-    parser.add_argument("--model", type=Path, help="model.pt, or its folder (default: the bundle's models/)")
+    parser.add_argument("--model", type=_path, help="model.pt, or its folder (default: the bundle's models/)")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU if there is one)")
     parser.add_argument("--fast", action="store_true", help="fewer and larger windows, no disagreement score")
     parser.add_argument("--series", metavar="UID", help="the only DICOM series to segment (SeriesInstanceUID)")
@@ -45,10 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disagreement", action="store_true", help="write where the experts disagree, too")
     parser.add_argument("--overwrite", action="store_true", help="repeat finished cases")
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="other settings of inference.json"
+        "--set",
+        dest="settings",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="other settings of inference.json",
     )
     add_executor_arguments(parser, "processes that share the cases; with slurm jobs (default: 1)")
     parser.add_argument("--shard", metavar="I/N", help="only the cases I, I + N, ... of all, counted from 1")
+
+
+def _path(text: str) -> Path:
+    return Path(text).resolve()
 
 
 def _numbers(text: str) -> list[int]:
@@ -107,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"stopped; the same command goes on{submitted}")
         return STOPPED
     finished = [output / case.name for case in cases if (output / case.name / RECORD).is_file()]
-    if "csv" in request.formats and finished and shard is None:
+    if "csv" in request.options.formats and finished and shard is None:
         write_table(output / "volumes.csv", [row for folder in finished for row in read_rows(folder)])
     failures = [f"failed: {case.name}: {outcomes[case.name]}" for case in cases if outcomes[case.name] is not None]
     print(f"{len(cases) - len(failures)} of {len(cases)} segmented: {output}")
@@ -121,18 +130,4 @@ def _request(args: argparse.Namespace) -> Request:
         raise UserError("--fast: expected without --disagreement, since it leaves the comparison out; choose one")
     from .request import Request
 
-    return Request(
-        args.input.resolve(),
-        args.output.resolve(),
-        bundle,
-        args.formats,
-        args.model and args.model.resolve(),
-        args.device,
-        args.fast,
-        args.series,
-        args.phases,
-        args.probabilities,
-        args.disagreement,
-        args.overwrite,
-        args.set,
-    )
+    return Request(source=args.input, output=args.output, bundle=bundle, options=Options.of(args))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.files import read_json
@@ -10,41 +9,20 @@ from scripts.files import read_json
 from ..dicom.segments import read_segments
 from ..dicom.writing import Algorithm
 from .cases import modality_of
+from .options import Options
 from .running import Work
-from .segmenter import Options, Segmenter
+from .segmenter import Segmenter
 
 
-def prepare(
-    bundle: Path,
-    model: Path | None,
-    device: str | None,
-    options: Options,
-    formats: Sequence[str],
-    phases: Sequence[int] | None,
-) -> Work:
-    """Load the network, and gather all that the results depend on.
-
-    Args:
-        bundle: folder of the bundle.
-        model, device, options: see `Segmenter`.
-        formats, phases: see `Work`.
+def prepare(bundle: Path, options: Options) -> Work:
+    """Load the network of a bundle's folder, and gather all that the results depend on.
 
     Raises:
-        UserError: see `Segmenter`.
+        UserError: a missing model, an unknown setting or device, weights of another network.
     """
     metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
-    segmenter = Segmenter(bundle, model, device, options)
-    settings = {
-        "bundle": bundle.name,
-        "version": metadata["version"],
-        "weights": segmenter.weights,
-        "fast": options.fast,
-        "formats": sorted(formats),
-        "probabilities": options.probabilities,
-        "disagreement": options.disagreement,
-        "phases": phases,
-        "set": sorted(options.settings),
-    }
+    segmenter = Segmenter(bundle, options)
+    about = {"bundle": bundle.name, "version": metadata["version"], "weights": segmenter.weights}
     algorithm = Algorithm(metadata["name"], metadata["version"], segmenter.weights[:16])
     modality = modality_of(bundle, options.settings)
-    return Work(segmenter, read_segments(bundle), modality, algorithm, formats, phases, settings)
+    return Work(segmenter, read_segments(bundle), modality, algorithm, options, about | options.recorded())

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .cases import Case, find_cases, modality_of
+from .options import Options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What the user wants segmented.
 
-    source, series: see `find_cases`.
+    source: a NIfTI file, a DICOM file, or a folder of either.
     output: folder of results.
     bundle: folder of the bundle.
-    model, device: see `Segmenter`.
-    fast, probabilities, disagreement, settings: see `segmenter.Options`.
-    phases, formats: see `Work`.
-    overwrite: repeat finished cases.
+    options: how to segment.
     """
 
     source: Path
     output: Path
     bundle: Path
-    formats: Sequence[str]
-    model: Path | None = None
-    device: str | None = None
-    fast: bool = False
-    series: str | None = None
-    phases: Sequence[int] | None = None
-    probabilities: bool = False
-    disagreement: bool = False
-    overwrite: bool = False
-    settings: Sequence[str] = ()
+    options: Options = field(default_factory=Options)
 
     def cases(self) -> list[Case]:
         """The cases, in the same order every time.
 
         Raises:
-            UserError: see `find_cases`.
+            UserError: nothing to segment, or two files whose results would have one name.
         """
-        return find_cases(self.source, self.output, modality_of(self.bundle, self.settings), self.series)
+        modality = modality_of(self.bundle, self.options.settings)
+        return find_cases(self.source, self.output, modality, self.options.series)
 
     def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
         """Load the network: what segments a case unless that has been done, and returns what went wrong, or None.
@@ -51,27 +41,14 @@ class Request:
             progress: show a bar within each case.
 
         Raises:
-            UserError: see `Segmenter`.
+            UserError: a missing model, an unknown setting or device, weights of another network.
         """
         from .preparing import prepare
         from .running import try_case
-        from .segmenter import Options
 
-        options = Options(self.fast, self.probabilities, self.disagreement, self.settings)
-        work = prepare(self.bundle, self.model, self.device, options, self.formats, self.phases)
-        return lambda case: try_case(case, self.output / case.name, work, self.overwrite, progress)
+        work = prepare(self.bundle, self.options)
+        return lambda case: try_case(case, self.output / case.name, work, progress)
 
     def words(self) -> list[str]:
         """The arguments of `segment` that make this request."""
-        valued = {
-            "--model": self.model,
-            "--device": self.device,
-            "--series": self.series,
-            "--phases": None if self.phases is None else ",".join(map(str, self.phases)),
-        }
-        return [
-            *(str(self.source), str(self.output), "--bundle", self.bundle.name, "--formats", ",".join(self.formats)),
-            *(word for name, value in valued.items() if value is not None for word in (name, str(value))),
-            *(f"--{name}" for name in ("fast", "probabilities", "disagreement", "overwrite") if getattr(self, name)),
-            *(["--set", *self.settings] if self.settings else []),
-        ]
+        return [str(self.source), str(self.output), "--bundle", self.bundle.name, *self.options.words()]

@@ -1,12 +1,9 @@
-"""What is written of a case: a folder that is there as a whole or not at all."""
+"""What is written of a case."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +15,6 @@ from scripts.files import read_json, replacing, write_json
 
 RECORD = "case.json"  # is in every finished folder
 COLUMNS = ("case", "phase", "class", "name", "voxels", "volume_ml", "disagreement")
-
-
-@contextlib.contextmanager
-def replacing_folder(target: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the place of `target` when the block ends, and vanishes when it fails."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def is_finished(folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> bool:

@@ -12,12 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.errors import UserError, first_line, user_message
+from scripts.files import new_folder
 
 from ..dicom.segments import Segments
 from ..dicom.volume import DicomVolume, read_volumes
 from ..dicom.writing import Algorithm, write_segmentation
 from .cases import Case
-from .results import is_finished, replacing_folder, volume_rows, write_map, write_record, write_table
+from .options import Options
+from .results import is_finished, volume_rows, write_map, write_record, write_table
 from .segmenter import Result, Segmenter
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,7 @@ class Work:
     segments: its classes.
     modality: "CT" or "MR".
     algorithm: for DICOM SEG.
-    formats: of "nifti", "seg", "csv".
-    phases: of a cine, counted from 0; None chooses end-diastole and end-systole.
+    options: how to segment, and what to write.
     settings: all of it that the results depend on.
     """
 
@@ -40,8 +41,7 @@ class Work:
     segments: Segments
     modality: str
     algorithm: Algorithm
-    formats: Sequence[str]
-    phases: Sequence[int] | None
+    options: Options
     settings: Mapping[str, Any]
 
     def settings_of(self, case: Case) -> dict[str, Any]:
@@ -67,10 +67,10 @@ class Prediction:
     written: bool = True
 
 
-def try_case(case: Case, folder: Path, work: Work, overwrite: bool = False, progress: bool = False) -> str | None:
+def try_case(case: Case, folder: Path, work: Work, progress: bool = False) -> str | None:
     """Segment a case unless that has been done; what went wrong, or None: other cases are segmented all the same."""
     try:
-        if is_finished(folder, work.settings_of(case), overwrite):
+        if is_finished(folder, work.settings_of(case), work.options.overwrite):
             logger.info("%s: finished before", case.name)
             return None
         segment_case(case, folder, work, progress)
@@ -88,7 +88,7 @@ def segment_case(case: Case, folder: Path, work: Work, progress: bool = False) -
     Raises:
         UserError: an image or a series that cannot be segmented.
     """
-    with replacing_folder(folder) as partial:
+    with new_folder(folder, replace=True) as partial:
         write_case(case, partial, work, predict_case(case, partial, work, progress))
 
 
@@ -98,7 +98,7 @@ def predict_case(case: Case, scratch: Path, work: Work, progress: bool = False) 
     Args:
         case: what to segment.
         scratch: a folder for volumes on the way; they are removed.
-        work: see `Work`.
+        work: the bundle with its network, and the options.
         progress: show a bar.
 
     Raises:
@@ -122,7 +122,7 @@ def write_case(case: Case, folder: Path, work: Work, predictions: Sequence[Predi
         if found.written:
             _write_maps(folder, case, work, found)
         rows += _rows(case, work, found)
-    if "csv" in work.formats:
+    if "csv" in work.options.formats:
         write_table(folder / "volumes.csv", rows)
     write_record(folder, work.settings_of(case), rows, case=case.name, source=case.source)
     return rows
@@ -134,7 +134,7 @@ def _without_values(volume: DicomVolume) -> DicomVolume:
 
 
 def _refuse_phases(work: Work, source: str) -> None:
-    if work.phases is not None:
+    if work.options.phases is not None:
         raise UserError(f"{source}: expected a cine for --phases, found one image at each place; leave it out")
 
 
@@ -150,11 +150,11 @@ def _segment(volume: DicomVolume, folder: Path, case: Case, work: Work, progress
 def _cine(case: Case, scratch: Path, work: Work, volumes: Sequence[DicomVolume], progress: bool) -> list[Prediction]:
     """Segment the phases that are asked for; without such, all of them, to find end-systole."""
     smallest = work.segments.smallest_at_end_systole
-    if work.phases is None and smallest is None:
+    if work.options.phases is None and smallest is None:
         raise UserError(
             f"{case.source}: expected one image at each place, found {len(volumes)}; name some with --phases, from 0"
         )
-    chosen = range(len(volumes)) if work.phases is None else work.phases
+    chosen = range(len(volumes)) if work.options.phases is None else work.options.phases
     wrong = [phase for phase in chosen if not 0 <= phase < len(volumes)]
     if wrong:
         raise UserError(f"--phases: expected 0 to {len(volumes) - 1} for {case.source}, found {wrong[0]}")
@@ -162,7 +162,7 @@ def _cine(case: Case, scratch: Path, work: Work, volumes: Sequence[DicomVolume],
     results = {phase: _segment(volumes[phase], scratch, case, work) for phase in bar}
     names = {phase: f"phase{phase:02d}" for phase in chosen}
     written = list(chosen)
-    if work.phases is None:
+    if work.options.phases is None:
         assert smallest is not None
         voxels = {phase: int((result.labels == smallest).sum()) for phase, result in results.items()}
         systole = _end_systole(voxels, work.segments.by_class[smallest].name, case)
@@ -196,12 +196,12 @@ def _write_maps(folder: Path, case: Case, work: Work, found: Prediction) -> None
     """Write the maps of one image."""
     name, result = found.name, found.result
     start = f"{name}_" if name else ""
-    if "nifti" in work.formats:
+    if "nifti" in work.options.formats:
         write_map(folder / f"{start}labels.nii.gz", result.labels, result.affine)
     for what, values in (("probabilities", result.probabilities), ("disagreement", result.disagreement_map)):
         if values is not None:
             write_map(folder / f"{start}{what}.nii.gz", values, result.affine, scale=1 / 255)
-    if "seg" in work.formats and found.volume is not None:
+    if "seg" in work.options.formats and found.volume is not None:
         about = name if found.phase is None else f"{name} phase {found.phase}"
         path = folder / f"{start}segmentation.dcm"
         absent = write_segmentation(path, result.labels, found.volume, work.segments.by_class, work.algorithm, about)

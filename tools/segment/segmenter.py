@@ -26,26 +26,12 @@ from ..common.findings import Findings
 from ..common.merging import load_config, parse_overrides
 from ..common.trained import read_description, trained_settings
 from .disagreement import differences
+from .options import Options
 
 logger = logging.getLogger(__name__)
 
 # Instead of the bundle's: how far a sliding window overlaps with the next, and how many times as long it is.
 FAST_OVERLAP, FAST_WINDOW = 0.1, 1.25
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to segment.
-
-    fast: fewer and larger windows, and no confidence (see docs/how-to/segment.md for what it costs).
-    probabilities, disagreement: make these maps, too.
-    settings: other settings of the bundle's inference.json, as KEY=VALUE.
-    """
-
-    fast: bool = False
-    probabilities: bool = False
-    disagreement: bool = False
-    settings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -73,10 +59,7 @@ class Segmenter:
 
     Args:
         bundle: folder of the bundle.
-        model: model.pt, or the folder that holds it; None takes the bundle's. What model.json beside it says of method,
-            preset and network goes before the bundle's settings.
-        device: such as "cpu" or "cuda:0"; None takes the bundle's choice.
-        options: see `Options`.
+        options: model, device, fast, probabilities, disagreement and settings are looked at; None takes the defaults.
 
     Attributes:
         weights: hash of the model.
@@ -86,18 +69,16 @@ class Segmenter:
         UserError: a missing model, an unknown setting or device, weights of another network.
     """
 
-    def __init__(
-        self, bundle: Path, model: Path | None = None, device: str | None = None, options: Options | None = None
-    ) -> None:
+    def __init__(self, bundle: Path, options: Options | None = None) -> None:
         self.options = options or Options()
-        checkpoint = bundle / "models" if model is None else model
+        checkpoint = self.options.model or bundle / "models"
         checkpoint = checkpoint / "model.pt" if checkpoint.is_dir() else checkpoint
         if not checkpoint.is_file():
             raise UserError(f"{checkpoint}: expected a trained model, found no such file; train first, or pass --model")
         self.weights = sha256(checkpoint)
         parser = ConfigParser()
         parser.read_config(bundle / "configs" / "inference.json")
-        parser.update(_overrides(bundle, checkpoint, device, self.options))
+        parser.update(_overrides(bundle, checkpoint, self.options))
         parser.get_parsed_content("initialize")  # checks the settings and loads the weights
         self.parser = parser
         self.key = str(parser.get_parsed_content("image_key"))
@@ -199,7 +180,7 @@ def _as_bytes(values: torch.Tensor) -> NDArray[np.uint8]:
     return whole
 
 
-def _overrides(bundle: Path, checkpoint: Path, device: str | None, options: Options) -> dict[str, Any]:
+def _overrides(bundle: Path, checkpoint: Path, options: Options) -> dict[str, Any]:
     """What is set beside the config: places, what the model says of itself, and what the user sets, which goes first.
 
     Raises:
@@ -217,10 +198,12 @@ def _overrides(bundle: Path, checkpoint: Path, device: str | None, options: Opti
     if options.fast and "overlap" in whole:
         overrides["overlap"] = FAST_OVERLAP
         overrides["inferer::roi_size"] = f"$[int({FAST_WINDOW} * voxels) for voxels in @patch_size]"
-    if device is not None:
+    if options.device is not None:
         try:
-            torch.empty(0, device=device)
+            torch.empty(0, device=options.device)
         except Exception as error:  # torch raises several kinds
-            raise UserError(f"--device: expected one of this machine, found {device!r}: {first_line(error)}") from None
-        overrides["device"] = f"$torch.device({device!r})"
+            raise UserError(
+                f"--device: expected one of this machine, found {options.device!r}: {first_line(error)}"
+            ) from None
+        overrides["device"] = f"$torch.device({options.device!r})"
     return overrides | chosen

@@ -75,12 +75,15 @@ def segment_on_cluster(
     """Submit the cases in shards, a job for each, and wait for them; they go on if the user interrupts this.
 
     Args:
-        cases, request, tell: see `workers.segment_in_processes`.
+        cases: what to segment.
+        request: what to make of them.
         workers: how many jobs.
-        parameters, cluster: see `clusters.submit`.
+        tell: is called with each case when it is over, and with what went wrong, or None.
+        parameters: of submitit's AutoExecutor, such as timeout_min, gpus_per_node or slurm_partition.
+        cluster: "slurm", or "local", submitit's imitation of it.
 
     Raises:
-        UserError: see `clusters.submit`.
+        UserError: there is no such cluster here, or it does not take the parameters.
     """
     output = request.output
     shards = [Shard(number, workers) for number in range(1, workers + 1)][: len(cases)]

@@ -40,7 +40,7 @@ def segment_here(cases: Sequence[Case], request: Request, tell: Tell, progress: 
     """Segment the cases in this process; `progress` shows a bar within each of them.
 
     Raises:
-        UserError: see `Request.ready`.
+        UserError: a missing model, an unknown setting or device, weights of another network.
     """
     segment = request.ready(progress)
     for case in cases:
@@ -56,10 +56,11 @@ def segment_in_processes(cases: Sequence[Case], request: Request, workers: int, 
         cases: what to segment, one or more.
         request: what to make of them.
         workers: how many processes; they share the processors, unless OMP_NUM_THREADS says how many threads each has.
-        tell: see `Tell`; is called in this process.
+        tell: is called in this process with each case when it is over, and with what went wrong, or None.
 
     Raises:
-        UserError: see `Request.ready`; or a process died before its first case.
+        UserError: a missing model, an unknown setting or device, weights of another network; or a process died before
+            its first case.
     """
     left = deque(cases)
     workers = min(workers, len(left))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
-from scripts.scoring.tables import STD
+from scripts.scoring.tables import STD, Row, csv_text
 
 from ..compare.request import FULLY_SUPERVISED
 from .layout import DECIMALS, Cell, Column, Line, Table
@@ -71,14 +68,14 @@ def latex(table: Table) -> str:
 
 def comma_separated(table: Table) -> str:
     """A line per method: figures with their deviations, ranks, published figures, and the settings they belong to."""
-    rows = [
+    rows: list[Row] = [
         {"group": group, "name": line.name, "method": line.title, "seeds": " ".join(map(str, line.seeds))}
         | {key: value for column in table.columns for key, value in _fields(column, line, table.compared).items()}
         | table.settings
         for group, members in table.groups.items()
         for line in members
     ]
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def run_list(results: Results) -> str:
@@ -91,7 +88,7 @@ def run_list(results: Results) -> str:
             scores = {key: value for key, value in row.items() if not key.endswith(STD) and key != "seeds"}
             scores |= {key: f"{value:.6f}" for key, value in scores.items() if isinstance(value, float)}
             rows.append({"method": run.method, "seed": run.seed} | scores | about)
-    return _csv(rows)
+    return csv_text(rows)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "csv": comma_separated}
@@ -128,14 +125,6 @@ def _fields(column: Column, line: Line, compared: bool) -> dict[str, str]:
         fields |= {f"{name} published": published["value"], f"{name} published std": published["std"]}
         fields[f"{name} contradiction"] = " ".join(FLAG_WORDS[flag] for flag in cell.flags)
     return fields
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _number(value: float) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
+from scripts.files import read_json
 from scripts.scoring.tables import ALL, Row, over_seeds, read_scores_csv
 
-from ..common.config import read_mapping
 from ..compare.state import RUN, read_state
 
 ROLES = ("validation", "test")
@@ -83,7 +83,7 @@ def collect(folder: Path, role: str | None, kind: str) -> Results:
     Raises:
         UserError: no scored run, or runs with other settings, cases or classes than the others.
     """
-    runs = {file.parent: read_mapping(file, "description of a run") for file in sorted(folder.glob(f"*/seed*/{RUN}"))}
+    runs = {file.parent: read_json(file, "description of a run") for file in sorted(folder.glob(f"*/seed*/{RUN}"))}
     states = {run: read_state(run) for run in runs}
     scored = {each: [run for run in runs if each in states[run]] for each in ROLES}
     role = role or ("test" if scored["test"] and scored["test"] == scored["validation"] else "validation")

@@ -74,7 +74,7 @@ def _double_roles(named: Mapping[str, Sequence[str]], validation_trains: bool) -
         found.append(([p for p, count in Counter(patients).items() if count > 1], f"twice in {key}"))
         if key not in ROLES:
             found.append(([p for p in patients if p not in members["train"]], f"in {key} and not in train"))
-    return [f"{first_few([*map(str, dict.fromkeys(patients))], 5)} {where}" for patients, where in found if patients]
+    return [f"{first_few([*dict.fromkeys(patients)])} {where}" for patients, where in found if patients]
 
 
 def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[str, list[dict[str, Any]]]:
@@ -135,6 +135,16 @@ class Split(dict[str, list[dict[str, Any]]]):
 
     An application that brings cases of its own (MONAI Label replaces the data of the labelled and of the validation
     set) asks for none, and needs no datalist.
+
+    Args:
+        datalist: file written by `python -m tools prepare` or `phantom`.
+        split: file that lists the patients of each role (`load_split`).
+        percent: share of the training patients whose labels may be used.
+
+    Example:
+        >>> split = Split("datalist.json", "split.json", percent=50)
+        >>> [case["id"] for case in split["labelled"]], [case["id"] for case in split["unlabelled"]]
+        (['a'], ['b'])
     """
 
     def __init__(self, datalist: str | Path, split: str | Path, percent: float) -> None:

@@ -26,7 +26,7 @@ from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
 from ..errors import UserError, first_line
-from ..files import new_folder, sha256, write_json
+from ..files import new_folder, sha256, telling, write_json
 from .recipes import digest, recipe
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def keep_volumes(
         num_workers: threads that preprocess.
 
     Raises:
-        UserError: see `StoredVolumes`.
+        UserError: a store that cannot be made or written, or a case that cannot be read.
     """
     if cache_dir is not None:
         return StoredVolumes(data, transform, cache_dir, num_workers)
@@ -68,8 +68,10 @@ class StoredVolumes(Dataset[Any]):
     keep or drop, shared by all processes; only what an item's user touches is read.
 
     Args:
-        data, transform, num_workers: see `volumes`.
+        data: items {"image": path, "label": path where there is one, and other plain values}.
+        transform: the deterministic transforms.
         folder: the store; made if it is missing.
+        num_workers: threads that preprocess.
 
     Raises:
         UserError: a random transform, a transform without a recipe, a case that cannot be read, or a folder that cannot
@@ -118,7 +120,7 @@ class StoredVolumes(Dataset[Any]):
                     os.utime(entry)  # what has not been used for long can be told by its date
                 return entry, arrays
         made = self.transform(dict(item), threading=True)
-        with new_folder(entry, "a preprocessed volume") as folder:
+        with telling(entry, "a preprocessed volume"), new_folder(entry) as folder:
             write_entry(folder, made, about)
         return entry, look_at_entry(entry)
 

@@ -178,12 +178,20 @@ class TwoStreamLoader:
     Args:
         labelled, unlabelled: the streams; `unlabelled` may be None or empty.
         batch_size: samples of each stream per step.
-        steps: steps per epoch (of a single process, see `TwoStreamSampler`).
+        steps: steps per epoch of a single process; several share them.
         seed: of order and augmentation.
         num_workers: worker processes; the batches do not depend on it.
 
     Raises:
         UserError: no labelled sample.
+
+    Example:
+        >>> volumes = [{"image": torch.rand(1, 32, 32, 8), "label": torch.zeros(1, 32, 32, 8)}]
+        >>> slices = SampleDataset(volumes, Compose([]), slice_axis=2)
+        >>> loader = TwoStreamLoader(slices, slices, batch_size=(2, 4), steps=10, seed=0)
+        >>> loader.set_epoch(0)
+        >>> {key: tuple(values.shape) for key, values in next(iter(loader)).items()}
+        {'image': (2, 1, 32, 32), 'label': (2, 1, 32, 32), 'image_u': (4, 1, 32, 32)}
     """
 
     def __init__(
@@ -208,10 +216,7 @@ class TwoStreamLoader:
             torch.distributed.get_world_size() if distributed else 1,
         )
         self.loader = DataLoader(
-            _Streams((labelled, unlabelled)),
-            batch_sampler=self.sampler,
-            collate_fn=_collate,
-            num_workers=num_workers,
+            _Streams((labelled, unlabelled)), batch_sampler=self.sampler, collate_fn=_collate, num_workers=num_workers
         )
 
     def set_epoch(self, epoch: int) -> None:

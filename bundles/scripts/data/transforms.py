@@ -40,6 +40,11 @@ class LoadCased(MapTransform):
     Raises:
         UserError: a file that is missing, truncated or not an image; a wrong number of axes; NaN or infinity; an image
             of another modality; a label of another shape or place than its image, or with other values.
+
+    Example:
+        >>> item = LoadCased(num_classes=2)({"image": "image.nii.gz", "label": "label.nii.gz"})
+        >>> tuple(item["image"].shape), item["label"].unique().tolist()
+        ((1, 8, 8, 4), [0.0, 1.0, 2.0])
     """
 
     def __init__(self, num_classes: int, spatial_dims: int = 3, modality: str | None = None) -> None:
@@ -122,6 +127,11 @@ class ScaleIntensityByModalityd(MapTransform):
     Args:
         window: the values that become 0 and 1; what lies outside is clipped.
         mr_scaling: "percentiles" (0.5 and 99.5), or "window" to treat MR like CT, as the published pipelines do.
+
+    Example:
+        >>> scale = ScaleIntensityByModalityd(window=(-100, 300))
+        >>> scale({"image": torch.tensor([[-1000.0, 100.0, 300.0]]), "modality": "CT"})["image"].tolist()
+        [[0.0, 0.5, 1.0]]
     """
 
     def __init__(self, window: Sequence[float], mr_scaling: str = "window") -> None:
@@ -150,6 +160,12 @@ class RandTurnOrRotated(RandomizableTransform, MapTransform):
         degrees: the largest rotation, to either side.
         mode: "bilinear" or "nearest", for each key.
         allow_missing_keys: leave out keys that an item does not have.
+
+    Example:
+        >>> move = RandTurnOrRotated(["image", "label"], degrees=20, mode=["bilinear", "nearest"])
+        >>> moved = move.set_random_state(seed=0)({"image": torch.rand(1, 32, 32), "label": torch.ones(1, 32, 32)})
+        >>> tuple(moved["image"].shape), moved["label"].unique().tolist()
+        ((1, 32, 32), [1.0])
     """
 
     def __init__(

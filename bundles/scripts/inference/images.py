@@ -25,11 +25,7 @@ class ImageDataset(MonaiDataset):
     """
 
     def __init__(
-        self,
-        data: Sequence[dict[str, str]],
-        transform: Compose,
-        image_key: str = "image",
-        modality: str | None = None,
+        self, data: Sequence[dict[str, str]], transform: Compose, image_key: str = "image", modality: str | None = None
     ) -> None:
         super().__init__(data, transform)
         self.image_key, self.modality = image_key, modality

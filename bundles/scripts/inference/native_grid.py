@@ -33,6 +33,13 @@ class LabelsOnImageGridd(MapTransform):
             `spatial_shape` of the image. They become uint8 label maps [1, *image].
         slab: slices of the image, along its last axis, that are made at once. Fewer need less memory.
         allow_missing_keys: leave an item alone that lacks a key.
+
+    Example:
+        >>> about = {"original_affine": np.eye(4), "spatial_shape": (16, 16, 8)}
+        >>> twice_as_coarse = np.diag([2.0, 2.0, 2.0, 1.0])
+        >>> probabilities = MetaTensor(torch.rand(3, 8, 8, 4), affine=twice_as_coarse, meta=about)
+        >>> tuple(LabelsOnImageGridd("pred")({"pred": probabilities})["pred"].shape)
+        (1, 16, 16, 8)
     """
 
     def __init__(self, keys: KeysCollection, slab: int = SLAB, allow_missing_keys: bool = False) -> None:

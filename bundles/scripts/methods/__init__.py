@@ -94,13 +94,21 @@ def create_method(
     Args:
         name: name of the method, or of a variant of one.
         predictor: the network from `create_predictor`.
-        preset: as for `create_predictor`.
+        preset: "published" takes the options of the method's paper, any other preset the recommended ones.
         options: arguments of the method that replace the preset's, and the variant's.
         label_files: the labels of the labelled set, for methods that look at them once before training.
         labels: names of the classes, for the log.
 
     Raises:
         UserError: an unknown method or option, unreadable labels.
+
+    Example:
+        >>> import torch
+        >>> common = {"style": "unet", "spatial_dims": 2, "in_channels": 1, "num_classes": 2, "width": 4}
+        >>> method = create_method("dca", create_predictor("dca", **common), label_files=["label.nii.gz"])
+        >>> image, label, image_u = torch.rand(2, 1, 32, 32), torch.randint(3, (2, 32, 32)), torch.rand(2, 1, 32, 32)
+        >>> sorted(method(image, label, image_u, progress=0.5))
+        ['loss', 'loss_aggregation', 'loss_experts', 'loss_unlabelled']
     """
     cls, variant = _resolve(name)
     chosen = published_options(cls, spatial_dims(predictor)) if preset == "published" else {}

@@ -34,14 +34,16 @@ class AAndD(SemiSupervised):
 
     Args:
         predictor: the encoder and theta.
-        unsup_weight, ramp, ramp_length: see `SemiSupervised`.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         decay: of theta, in the average.
         timesteps: of the diffusion.
         ddim_steps: of these that are taken to make a pseudo-label.
         temperature: of the Gumbel softmax.
         smoothing: standard deviation in voxels of the Gaussian filter, which is cut off there: 1 takes 3 voxels.
-        window, power: of the difficulty (see `DifficultyTracker`).
+        window: batches over which the rise and fall of a class's Dice are averaged.
+        power: exponent of fall over rise in the difficulty.
 
     Raises:
         UserError: no DDIM step, or more than there are.

@@ -24,7 +24,10 @@ class Adsh(CrossPseudo):
     predictions on the unlabelled images. The cross term remains a mean over all voxels.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        predictor: the TwinNet.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         threshold: of the most frequent class.
         decay: of the moving average of the histograms.
         as_released: instead of leaving voxels out, set a logit to 0 where the other network's probability of its class

@@ -25,11 +25,14 @@ class Basak(MeanTeacher):
 
     Args:
         predictor: the student.
-        unsup_weight, ramp, ramp_length, teacher_decay: see `MeanTeacher`.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
-        ranked, decay: of the rating (see `PerformanceBank`).
-        power: of the rates; 0 keeps all voxels.
-        confidence_power: of the teacher's probability; 0 counts all kept voxels alike.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        teacher_decay: share of its own weights that the teacher keeps at every step; the rest is the student's.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
+        ranked: how many of the worst classes count in each score of the rating.
+        decay: share that the moving averages of the scores keep of themselves at every batch.
+        power: exponent of the rates at which voxels are kept; 0 keeps all of them.
+        confidence_power: exponent of the teacher's probability; 0 counts all kept voxels alike.
     """
 
     network = SegmentationNet

@@ -68,8 +68,8 @@ class SemiSupervised(Method):
 
     Args:
         predictor: the network that is evaluated and deployed.
-        unsup_weight: the weight.
-        ramp, ramp_length: its warm-up (see `RAMPS`) and the share of the training that it takes.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
 
     Raises:
         UserError: an unknown ramp.

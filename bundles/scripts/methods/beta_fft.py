@@ -32,8 +32,16 @@ class BetaFFT(CopyPasteTwins):
     on labels only.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, pretraining, box, cross_weight, jitter,
-            cut_out: see `CopyPasteTwins`.
+        predictor: the TwinNet of both students.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        teacher_decay: share of its own weights that the teacher keeps at every step; the rest is the student's.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
+        pretraining: share of the training on labelled images only.
+        box: side of the box, as a share of the image's.
+        cross_weight: weight of what the students learn from each other.
+        jitter: brightness and contrast of a strong view change by factors of up to 1 +- this.
+        cut_out: rate of boxes of noise.
         low: highest frequency that is swapped, along each axis, as a share of the voxels along it.
         mixup_weight: of the mixed unlabelled images. Half of the published one, as the other terms are.
     """

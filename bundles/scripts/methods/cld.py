@@ -24,7 +24,10 @@ class CLD(ShareWeighted):
     voxels, which nothing divides by the weights.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        predictor: the TwinNet.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         decay: of the moving average of the confidences.
         power: of the rates; 0 keeps all voxels.
     """

@@ -18,7 +18,10 @@ class CPS(CrossPseudo):
     on the unlabelled images only, with L_seg = (Dice + CE) / 2 beside a whole CE. In 3D the loss is `CrossPseudo`'s.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        predictor: the TwinNet.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
     """
 
     def observe(self, logits: list[torch.Tensor], pseudo: list[torch.Tensor], label: torch.Tensor) -> None:

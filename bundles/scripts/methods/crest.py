@@ -17,7 +17,10 @@ class CReST(ShareWeighted):
     and the cross term of a network; the weights follow its own pseudo-labels of the unlabelled images.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        predictor: the TwinNet.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         decay: of the moving average of the weights.
         power: of the frequencies; 0 weighs all classes alike.
     """

@@ -36,15 +36,16 @@ class DCA(SemiSupervised):
 
     Args:
         predictor: the DCANet.
-        grouping: rule that divides the classes by their size in the labelled set (see `grouping.group_classes`).
+        grouping: rule that divides the classes by their size in the labelled set: "top2", "sequential", "uniform",
+            "threshold" or "manual" (`grouping.group_classes`).
         manual_groups: class ids per group for the rule "manual".
         size_unit: "mm3" measures the classes as the network sees them, on a grid of one spacing; "voxels" counts the
             files' own.
         label_split: map the classes outside an expert's group to background; False trains every expert on all classes.
         expert_dice: "own" counts an expert's own classes and background in its Dice, "all" every class.
         supervise_aggregation: train D_A on the labelled images too.
-        unsup_weight: weight of the unlabelled term.
-        ramp, ramp_length: its warm-up (see `base.RAMPS`) and the share of the training that it takes.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
         unsup_gradient: how far the unlabelled term reaches: "encoder" through D_A into the shared encoder,
             "aggregation" into D_A only.
         unsup_experts: add the experts' losses on the pseudo-labels, each of its own group, to the unlabelled term.
@@ -54,7 +55,7 @@ class DCA(SemiSupervised):
             image. "copy_paste": with a box out of a labelled image, or outside of the box, by turns of chance. The
             target is mixed alike, from the pseudo-labels of whole images and the true labels.
         jitter: strength of `change_intensities` on all that the network is shown, but not its teacher; 0: none.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
     """
 
     network = DCANet

@@ -21,9 +21,13 @@ class DHC(ShareWeighted):
     scale the network's Dice, CE and cross term.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        predictor: the TwinNet.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         decay: of the moving average of the second network's weights.
-        window, power: of the difficulty (see `DifficultyTracker`).
+        window: batches over which the rise and fall of a class's Dice are averaged.
+        power: exponent of fall over rise in the difficulty.
     """
 
     published_network: ClassVar[dict[str, Any]] = {}  # both networks are drawn alike

@@ -20,8 +20,15 @@ class GA(MagicNet):
     `equilibrium_cross_entropy` of the hardest voxels.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, teacher_decay, absent, grid, location_weight, decay, noise: see
-            `MagicNet`.
+        predictor: the student.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        teacher_decay: share of its own weights that the teacher keeps at every step; the rest is the student's.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
+        grid: cubes per axis.
+        location_weight: weight of telling the positions.
+        decay: share that the moving average of the frequencies keeps of itself at every step.
+        noise: standard deviation of what is added to the teacher's images; it is clipped at twice that.
         hardest: share of the labelled voxels that GACE keeps.
         balance: of GACE, between equal classes (0) and equal voxels (1).
     """

@@ -39,8 +39,10 @@ class MagicNet(MeanTeacher):
 
     Args:
         predictor: the student.
-        unsup_weight, ramp, ramp_length, teacher_decay: see `MeanTeacher`.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        teacher_decay: share of its own weights that the teacher keeps at every step; the rest is the student's.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         grid: cubes per axis.
         location_weight: of telling the positions.
         decay: of the moving average of the frequencies.

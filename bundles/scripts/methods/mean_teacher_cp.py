@@ -25,9 +25,11 @@ class MeanTeacherCopyPaste(MeanTeacher):
 
     Args:
         predictor: the student.
-        unsup_weight, ramp, ramp_length, teacher_decay: see `MeanTeacher`; the values are DCA's.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        teacher_decay: share of its own weights that the teacher keeps at every step; the rest is the student's.
         jitter: strength of `change_intensities` on all that the student is shown, but not its teacher; 0: none.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
     """
 
     network = SegmentationNet

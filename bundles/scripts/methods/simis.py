@@ -19,7 +19,10 @@ class SimiS(ShareWeighted):
     leaves the losses slowly.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        predictor: the TwinNet.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         decay: of the moving average of the weights.
     """
 

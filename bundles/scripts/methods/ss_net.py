@@ -36,8 +36,10 @@ class SSNet(SemiSupervised):
 
     Args:
         predictor: the network.
-        unsup_weight, ramp, ramp_length: see `SemiSupervised`; None takes 0.1 and 1 for slices, 1 and 0.4 for volumes.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+            For the weight and the length, None takes 0.1 and 1 for slices, 1 and 0.4 for volumes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         magnitude: L2 norm of r for an image of the paper's size, 256x256 or 112x112x80; for others it grows with the
             square root of the number of voxels, so that a voxel changes as much. None takes 6 for slices and 10 for
             volumes.

@@ -17,7 +17,7 @@ class Supervised(Method):
 
     Args:
         predictor: the network.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
     """
 
     network = SegmentationNet

@@ -28,10 +28,7 @@ from .convolutions import DILATED, DOUBLING, POINTWISE
 
 STYLES = ("vnet", "unet")
 # In place: what they overwrite is a normalisation's output, which nothing else needs.
-ACTIVATION = {
-    "vnet": (Act.RELU, {"inplace": True}),
-    "unet": (Act.LEAKYRELU, {"negative_slope": 0.01, "inplace": True}),
-}
+ACTIVATION = {"vnet": (Act.RELU, {"inplace": True}), "unet": (Act.LEAKYRELU, {"negative_slope": 0.01, "inplace": True})}
 LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 

@@ -86,7 +86,13 @@ class AttentionNet(SegmentationNet):
     `attention` on its own (SKCDF).
 
     Args:
-        style, spatial_dims, in_channels, num_classes, width, norm, dropout: as for `SegmentationNet`.
+        style: "vnet" or "unet".
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_classes: foreground classes K; the logits have K + 1 channels.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
+        dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
     """
 
     def __init__(
@@ -99,15 +105,7 @@ class AttentionNet(SegmentationNet):
         norm: str = Norm.BATCH,
         dropout: float | None = None,
     ) -> None:
-        super().__init__(
-            style=style,
-            spatial_dims=spatial_dims,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            width=width,
-            norm=norm,
-            dropout=dropout,
-        )
+        super().__init__(style, spatial_dims, in_channels, num_classes, width, norm, dropout)
         deepest = level_widths(width)[-1]
         self.attention = nn.ModuleList(ChannelAttention(deepest, local=local) for local in (True, False))
 

@@ -124,10 +124,12 @@ class DCANet(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: foreground classes K; all logits have C = K + 1 channels.
-        width, norm, dropout: as for `Encoder`.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
+        dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
         prediction: what `forward` returns: "aggregated" (the decoder D_A), "stitched" (the experts), or "mean" (of both
             softmaxes). The parameters do not depend on it: one checkpoint gives all three.
-        stitching: rule of `stitch`.
+        stitching: rule that makes the experts comparable: "log_odds", "logits", "probability" or "mean" (`stitch`).
         dfam: "raw" or "projected" features in the DFAM; "none" leaves the DFAM out.
         experts: the published "asymmetric" decoders; for the ablations "symmetric" (all like the medium one),
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
@@ -137,6 +139,14 @@ class DCANet(nn.Module):
             it starts from what the experts see and learns what they get wrong.
 
     The owner of each class is a buffer, so that a checkpoint carries its groups; `set_groups` writes it.
+
+    Example:
+        >>> network = DCANet("unet", spatial_dims=2, in_channels=1, num_classes=4, width=4)
+        >>> network.set_groups([[1], [4, 2], [3]])  # class ids, the head first
+        >>> network.owner
+        tensor([0, 1, 2, 1])
+        >>> tuple(network(torch.rand(2, 1, 30, 50)).shape)
+        (2, 5, 30, 50)
     """
 
     def __init__(

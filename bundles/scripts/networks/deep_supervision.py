@@ -17,7 +17,13 @@ class DeepSupervisionNet(SegmentationNet):
     """A SegmentationNet with outputs at its three coarser decoder levels as well; the finest one is the prediction.
 
     Args:
-        style, spatial_dims, in_channels, num_classes, width, norm, dropout: as for `SegmentationNet`.
+        style: "vnet" or "unet".
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_classes: foreground classes K; the logits have K + 1 channels.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
+        dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
     """
 
     def __init__(
@@ -30,15 +36,7 @@ class DeepSupervisionNet(SegmentationNet):
         norm: str = Norm.BATCH,
         dropout: float | None = None,
     ) -> None:
-        super().__init__(
-            style=style,
-            spatial_dims=spatial_dims,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            width=width,
-            norm=norm,
-            dropout=dropout,
-        )
+        super().__init__(style, spatial_dims, in_channels, num_classes, width, norm, dropout)
         self.mode = LINEAR_MODE[spatial_dims]
         self.coarse_outs = nn.ModuleList(
             output_conv(style, spatial_dims, w, num_classes + 1) for w in level_widths(width)[LEVELS - 2 : 0 : -1]

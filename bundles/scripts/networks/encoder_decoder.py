@@ -97,7 +97,10 @@ class Decoder(nn.Module):
     """Expanding path: four levels and an output convolution.
 
     Args:
-        style, spatial_dims, width, norm: as for `Encoder`.
+        style: "vnet" or "unet".
+        spatial_dims: 2 or 3.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
         out_channels: channels of the logits.
         convs: convolutions per level, deepest first; None takes the style's own.
         dilation: of all its 3^d convolutions.
@@ -147,7 +150,9 @@ class SegmentationNet(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: foreground classes K; the logits have K + 1 channels.
-        width, norm, dropout: as for `Encoder`.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
+        dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
     """
 
     def __init__(

@@ -55,7 +55,8 @@ def stitched_convolution(
     Args:
         maps: the E experts' last maps [B, w, *spatial].
         weights, biases: of the E convolutions [C, w, *kernel], [C] that would turn them into logits.
-        owner, rule: as for `stitch`.
+        owner: [K], the expert that owns foreground class c at index c - 1.
+        rule: "log_odds" or "logits", how the experts' scales are made comparable (`stitch`).
 
     Returns:
         Logits [B, C, *spatial].

@@ -19,7 +19,13 @@ class TwinNet(nn.Module):
     """Two networks of the same shape with weights of their own; the prediction is the mean of their logits.
 
     Args:
-        style, spatial_dims, in_channels, num_classes, width, norm, dropout: as for `SegmentationNet`.
+        style: "vnet" or "unet".
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_classes: foreground classes K; the logits have K + 1 channels.
+        width: channels of the finest level; every level doubles them.
+        norm: MONAI name of the normalisation.
+        dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
         prediction: "mean" of both networks' logits, or the logits of only the "first" or "second".
         initialisation: "default" draws both alike; "kaiming_xavier" draws the first network's convolutions by He's
             normal rule and the second's by Glorot's, so that the two begin further apart (CPS).

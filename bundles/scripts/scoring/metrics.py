@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,71 +24,14 @@ from scipy import ndimage
 
 from ..errors import UserError
 from .common_grid import check_grid, on_common_grid
+from .empty_masks import EMPTY_SIDES, OVERLAPS, EmptyPolicy, policy_named
 from .surfaces import surface_distances
 from .tables import Row, case_rows
 
-OVERLAPS = ("dice", "jaccard")
 DISTANCES = ("hd95", "asd", "assd")
 METRICS = OVERLAPS + DISTANCES
 DEFAULT_METRICS = ("dice", "jaccard", "hd95", "asd")
-# Which side of a class has no voxel; "" where both have some and the scores are measured.
-EMPTY_SIDES = ("", "prediction", "label", "both")
 UNITS = ("voxels", "mm")
-
-
-class PerSide(NamedTuple):
-    """A score where only the prediction, only the label, or both are empty; None is the diagonal of the image."""
-
-    prediction: float | None
-    label: float | None
-    both: float | None
-
-
-@dataclass(frozen=True)
-class EmptyPolicy:
-    """The scores of a class that the prediction, the label or both of them do not have; nan is left out of means."""
-
-    name: str
-    description: str
-    overlap: PerSide
-    distance: PerSide
-
-    def score(self, metric: str, side: str, diagonal: float) -> float:
-        """The metric's value for the empty side; diagonal: the image's, in voxels or mm."""
-        value: float | None = getattr(self.overlap if metric in OVERLAPS else self.distance, side)
-        return diagonal if value is None else value
-
-
-EMPTY_POLICIES = {
-    policy.name: policy
-    for policy in (
-        EmptyPolicy(
-            "strict",
-            "one side empty: overlap 0, distance the diagonal of the image; both empty: left out of means",
-            overlap=PerSide(prediction=0.0, label=0.0, both=math.nan),
-            distance=PerSide(prediction=None, label=None, both=math.nan),
-        ),
-        EmptyPolicy(
-            "zero",
-            "as the published 2D results: an empty prediction scores 0 everywhere, in its distances too; label empty, "
-            "where those programs stop: overlap 0, distance the diagonal of the image",
-            overlap=PerSide(prediction=0.0, label=0.0, both=0.0),
-            distance=PerSide(prediction=0.0, label=None, both=0.0),
-        ),
-        EmptyPolicy(
-            "fixed128",
-            "as GALoss: one side empty: overlap 0, distance 128; both empty: overlap 1, distance 0",
-            overlap=PerSide(prediction=0.0, label=0.0, both=1.0),
-            distance=PerSide(prediction=128.0, label=128.0, both=0.0),
-        ),
-        EmptyPolicy(
-            "fixed128_percent",
-            "as DHC, A&D and SKCDF: like fixed128, but both empty is 1 on their scale of 0 to 100: overlap 0.01",
-            overlap=PerSide(prediction=0.0, label=0.0, both=0.01),
-            distance=PerSide(prediction=128.0, label=128.0, both=0.0),
-        ),
-    )
-}
 
 
 def case_scores(
@@ -106,7 +48,7 @@ def case_scores(
         prediction, label: class ids 0..K, [*spatial] of any dimension.
         num_classes: K.
         spacing: voxel size in mm per axis for distances in mm; None for distances in voxels.
-        empty: a policy or a name of EMPTY_POLICIES.
+        empty: a policy or a name of `empty_masks.EMPTY_POLICIES`.
         metrics: names out of METRICS.
 
     Returns:
@@ -116,7 +58,7 @@ def case_scores(
     Raises:
         UserError: different shapes, ids outside 0..K, a spacing that does not fit, unknown policy or metric.
     """
-    policy = _policy(empty)
+    policy = policy_named(empty)
     _check_metrics(metrics)
     prediction, label = _class_ids(prediction, num_classes, "prediction"), _class_ids(label, num_classes, "label")
     if prediction.shape != label.shape:
@@ -157,12 +99,20 @@ class SegmentationScores(CumulativeIterationMetric):
     Args:
         num_classes: K, the number of foreground classes.
         metrics: names out of METRICS; the first is the one that `aggregate` returns.
-        empty: a policy or a name of EMPTY_POLICIES.
+        empty: a policy or a name of `empty_masks.EMPTY_POLICIES`.
         unit: "voxels", or "mm" to take the spacing of the label, which then must be a MetaTensor: the "spacing" of its
             meta data where a datalist gave one, else that of its affine.
         grid: voxels along the patient's x, y, z to which prediction and label are resized before scoring, overlaps
             included (`common_grid.on_common_grid`; published 3D protocol: 160 x 160 x 80). The rows then name it in
             their unit: "voxels of 160x160x80". Only for "voxels": on a resized grid there are no mm.
+
+    Example:
+        >>> scores = SegmentationScores(num_classes=2, metrics=["dice"])
+        >>> _ = scores(torch.tensor([[[[0, 1, 2, 2]]]]), torch.tensor([[[[0, 1, 1, 2]]]]))  # one case
+        >>> scores.class_means()["dice"].tolist() == [2 / 3, 2 / 3]
+        True
+        >>> scores.rows(["case 1"], {1: "liver"})[0]["name"]
+        'liver'
     """
 
     def __init__(
@@ -182,7 +132,7 @@ class SegmentationScores(CumulativeIterationMetric):
         self.grid = None if grid is None else check_grid(grid)
         self.unit = unit if self.grid is None else f"voxels of {'x'.join(map(str, self.grid))}"
         self.num_classes, self.metrics = num_classes, tuple(metrics)
-        self.policy = _policy(empty)
+        self.policy = policy_named(empty)
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         if y is None or len(y) != len(y_pred):
@@ -237,14 +187,6 @@ class SegmentationScores(CumulativeIterationMetric):
         return rows
 
 
-def _policy(empty: str | EmptyPolicy) -> EmptyPolicy:
-    if isinstance(empty, EmptyPolicy):
-        return empty
-    if empty not in EMPTY_POLICIES:
-        raise UserError(f"empty policy: expected one of {', '.join(EMPTY_POLICIES)}, found {empty!r}")
-    return EMPTY_POLICIES[empty]
-
-
 def _check_metrics(metrics: Sequence[str]) -> None:
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown or not metrics:
@@ -277,8 +219,4 @@ def _distance_scores(prediction: np.ndarray, label: np.ndarray, spacing: Sequenc
     """HD95, ASD and ASSD of two non-empty masks; cropping both to their union changes nothing, as no margin counts."""
     forward, backward = surface_distances(prediction, label, spacing)
     pooled = np.concatenate([forward, backward])
-    return {
-        "hd95": float(np.percentile(pooled, 95)),
-        "asd": float(forward.mean()),
-        "assd": float(pooled.mean()),
-    }
+    return {"hd95": float(np.percentile(pooled, 95)), "asd": float(forward.mean()), "assd": float(pooled.mean())}

@@ -25,11 +25,7 @@ STD = "_std"  # ending of the columns with standard deviations
 
 
 def case_rows(
-    case: str,
-    scores: Mapping[str, np.ndarray],
-    unit: str,
-    policy: str,
-    names: Mapping[int, str] | None = None,
+    case: str, scores: Mapping[str, np.ndarray], unit: str, policy: str, names: Mapping[int, str] | None = None
 ) -> list[Row]:
     """One row per class from the arrays [K] of `metrics.case_scores`.
 
@@ -187,12 +183,18 @@ def write_scores_csv(path: str | Path, rows: Sequence[Row]) -> None:
     """
     if not rows:
         raise UserError(f"{path}: expected scores of at least one case to write, found none")
+    written = [{k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    with replacing(path, "the scores") as partial:
+        partial.write_text(csv_text(written), encoding="utf-8", newline="")
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Rows of the same columns, one or more, as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    with replacing(path, "the scores") as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8", newline="")
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def text_table(rows: Sequence[Row]) -> str:

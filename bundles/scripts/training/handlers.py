@@ -98,16 +98,7 @@ class CurveLog:
 
 
 # What a checkpoint of a run holds.
-RESUMED = (
-    "epoch",
-    "iteration",
-    "total_steps",
-    "method",
-    "optimizer",
-    "lr_scheduler",
-    "grad_scaler",
-    "best",
-)
+RESUMED = ("epoch", "iteration", "total_steps", "method", "optimizer", "lr_scheduler", "grad_scaler", "best")
 
 
 class BestModel:

@@ -9,7 +9,8 @@ from monai.data import MetaTensor
 from monai.handlers import IgniteMetricHandler, from_engine
 
 from scripts.errors import UserError
-from scripts.scoring.metrics import EMPTY_POLICIES, METRICS, EmptyPolicy, PerSide, SegmentationScores, case_scores
+from scripts.scoring.empty_masks import EMPTY_POLICIES, EmptyPolicy, PerSide
+from scripts.scoring.metrics import METRICS, SegmentationScores, case_scores
 
 SPACINGS = {2: (0.7, 2.5), 3: (1.5, 0.8, 5.0)}
 

@@ -16,6 +16,7 @@ from scripts.files import sha256
 from tools.label.serving.choosing import choose
 from tools.label.serving.requests import RequestError, check_options, check_weights
 from tools.segment.disagreement import WEIGHTS
+from tools.segment.options import Options
 
 NAMES = {1: "liver", 2: "adrenal"}
 
@@ -126,7 +127,7 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
         from tools.label.serving import active_learning
 
         class Network:
-            def __init__(self, root: Path, device: str) -> None:
+            def __init__(self, root: Path, options: Options) -> None:
                 self.groups = {1: "head", 2: "tail"}
                 self.weights = active_learning.model_hash(root)
 

@@ -10,7 +10,8 @@ import pytest
 
 from tests.bundle_commands import SYNAPSE, TINY_3D
 from tools.segment.disagreement import by_group, differences, overall
-from tools.segment.segmenter import Options, Segmenter
+from tools.segment.options import Options
+from tools.segment.segmenter import Segmenter
 
 SETTINGS = [f"{key.removeprefix('--')}={value.title()}" for key, value in zip(TINY_3D[::2], TINY_3D[1::2], strict=True)]
 GROUPS = {1: "head", 2: "medium", 3: "tail", 4: "tail"}
@@ -43,16 +44,16 @@ def test_an_image_in_which_nothing_of_weight_is_seen_has_to_be_looked_at() -> No
 
 
 def test_the_groups_of_the_classes_are_those_that_the_training_found(synapse_run: tuple[Path, str]) -> None:
-    segmenter = Segmenter(SYNAPSE, synapse_run[0] / "models", options=Options(settings=SETTINGS))
+    segmenter = Segmenter(SYNAPSE, Options(model=synapse_run[0] / "models", settings=SETTINGS))
     found = json.loads((synapse_run[0] / "models" / "model.json").read_text())["found"]["grouping"]
     expected = {c: name for name, group in zip(found["names"], found["groups"], strict=True) for c in group}
     assert segmenter.groups == expected
-    assert Segmenter(SYNAPSE, synapse_run[0] / "models", options=Options(fast=True, settings=SETTINGS)).groups == {}
+    assert Segmenter(SYNAPSE, Options(model=synapse_run[0] / "models", fast=True, settings=SETTINGS)).groups == {}
 
 
 def test_fast_takes_larger_windows_that_overlap_less(synapse_run: tuple[Path, str]) -> None:
     inferers = [
-        Segmenter(SYNAPSE, synapse_run[0] / "models", options=Options(fast=fast, settings=SETTINGS)).inferer
+        Segmenter(SYNAPSE, Options(model=synapse_run[0] / "models", fast=fast, settings=SETTINGS)).inferer
         for fast in (False, True)
     ]
     assert [list(inferer.roi_size) for inferer in inferers] == [[16, 16, 16], [20, 20, 20]]

@@ -17,6 +17,7 @@ from tools.dicom.reading import find_series
 from tools.dicom.segments import read_segments
 from tools.dicom.writing import Algorithm
 from tools.segment.cases import Case
+from tools.segment.options import Options
 from tools.segment.results import is_finished, read_rows
 from tools.segment.running import Work, segment_case
 from tools.segment.segmenter import Result, Segmenter
@@ -34,11 +35,11 @@ def mark_bright(image: Path, progress: bool = False) -> Result:
     return Result(labels, volume.affine, None)
 
 
-def work(bundle: str = "dca_acdc", **changes: Any) -> Work:
+def work(bundle: str = "dca_acdc", **options: Any) -> Work:
     segments = read_segments(Path("bundles") / bundle)
-    kept = {"formats": ("nifti", "seg", "csv"), "phases": None, "settings": {"bundle": bundle}} | changes
     modality = "MR" if bundle == "dca_acdc" else "CT"
-    return Work(cast(Segmenter, mark_bright), segments, modality, Algorithm("Marker", "1", "0"), **kept)
+    algorithm, settings = Algorithm("Marker", "1", "0"), {"bundle": bundle}
+    return Work(cast(Segmenter, mark_bright), segments, modality, algorithm, Options(**options), settings)
 
 
 def heart(size: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import pytest
 from scripts.errors import UserError
 from tests.bundle_commands import SYNAPSE, TINY_3D
 from tools.segment.cases import Case
+from tools.segment.options import Options
 from tools.segment.request import Request
 from tools.segment.shards import Shard, read_shard, segment_on_cluster
 
@@ -40,8 +41,8 @@ def test_a_request_is_the_same_after_the_command_line(tmp_path: Path, monkeypatc
     from tools.__main__ import main
     from tools.segment import command as segment
 
-    asked = Request(
-        *(tmp_path, tmp_path / "out", SYNAPSE, ("csv", "nifti")),
+    asked = Options(
+        formats=("csv", "nifti"),
         model=tmp_path / "model.pt",
         device="cpu",
         series="1.2.3",
@@ -58,9 +59,18 @@ def test_a_request_is_the_same_after_the_command_line(tmp_path: Path, monkeypatc
         return 0
 
     monkeypatch.setattr(segment, "run", note)
-    for request in (asked, Request(tmp_path, tmp_path / "out", SYNAPSE, ("nifti",), fast=True)):
+    for options in (asked, Options(formats=("nifti",), fast=True, settings=[]), Options(settings=[])):
+        request = Request(source=tmp_path, output=tmp_path / "out", bundle=SYNAPSE, options=options)
         assert main(["segment", *request.words()]) == 0
-        assert understood.pop() == request.__class__(**(vars(request) | {"settings": list(request.settings)}))
+        assert understood.pop() == request
+
+
+def test_the_record_of_a_finished_case_keeps_its_keys() -> None:
+    plain = {"fast": False, "formats": ["csv", "nifti", "seg"], "probabilities": False, "disagreement": False}
+    plain |= {"phases": None, "set": []}
+    assert list(Options().recorded().items()) == list(plain.items())
+    asked = Options(model=Path("a"), device="cpu", overwrite=True, fast=True, phases=[9, 0], settings=["b=1", "a=2"])
+    assert asked.recorded() == plain | {"fast": True, "phases": [9, 0], "set": ["a=2", "b=1"]}
 
 
 def test_a_killed_shard_is_told_and_the_same_command_does_what_is_left(
@@ -75,7 +85,8 @@ def test_a_killed_shard_is_told_and_the_same_command_does_what_is_left(
     # Whoever opens the third image waits for ever: the first shard does, after its first case.
     (source / "c.nii.gz").unlink()
     os.mkfifo(source / "c.nii.gz")
-    request = Request(source, output, SYNAPSE, ("nifti",), model=synapse_run[0] / "models", settings=SETTINGS)
+    options = Options(formats=("nifti",), model=synapse_run[0] / "models", settings=SETTINGS)
+    request = Request(source=source, output=output, bundle=SYNAPSE, options=options)
     cases = [Case(name, image=source / f"{name}.nii.gz") for name in "abcd"]
     report = Shard(1, 2).report(output)
 

@@ -68,7 +68,7 @@ class Stand(Request):
 
 @pytest.fixture
 def request_(tmp_path: Path) -> Stand:
-    return Stand(tmp_path, tmp_path, tmp_path, ("nifti",))
+    return Stand(source=tmp_path, output=tmp_path, bundle=tmp_path)
 
 
 class Told:

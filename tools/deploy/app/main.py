@@ -16,9 +16,9 @@ from scripts.errors import UserError, user_message
 from scripts.files import read_json
 
 from ...common.torchscript import plain_settings, read_script
+from ...segment.options import Options
 from ...segment.preparing import prepare
 from ...segment.running import Work
-from ...segment.segmenter import Options
 from .operators import BundleSegmenter, ResultWriter, SeriesLoader, SeriesSelector
 from .outcome import Outcome
 
@@ -80,9 +80,9 @@ def main(bundle: Path, models: Path) -> int:
             raise UserError(f"--input: expected a folder of DICOM files, found none at {source}")
         with tempfile.TemporaryDirectory(dir=context.workdir or None) as scratch:
             weights = _extract_weights(context, bundle, Path(scratch) / "model.pt")
-            options = Options(settings=os.environ.get(SETTINGS, "").split())
-            work = prepare(bundle, weights, None, options, ("seg", "csv"), _phases())
-            BundleApp(source, output, work, Path(scratch), outcome).run()
+            settings = os.environ.get(SETTINGS, "").split()
+            options = Options(model=weights, formats=("seg", "csv"), phases=_phases(), settings=settings)
+            BundleApp(source, output, prepare(bundle, options), Path(scratch), outcome).run()
     except (UserError, OSError) as error:
         message = user_message(error)
         if message is None:

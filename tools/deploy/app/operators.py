@@ -18,12 +18,12 @@ from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOpe
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
 from scripts.errors import UserError
-from scripts.files import write_json
+from scripts.files import new_folder, write_json
 
 from ...dicom.choosing import choose
 from ...dicom.reading import Series, find_series
 from ...segment.cases import series_case
-from ...segment.results import is_finished, replacing_folder, write_table
+from ...segment.results import is_finished, write_table
 from ...segment.running import Work, predict_case, write_case
 from .outcome import Outcome
 
@@ -56,7 +56,9 @@ class SeriesSelector(DICOMSeriesSelectorOperator):
     """MONAI Deploy's selector with the choice of `dicom.choosing` instead of rules: all that suit the bundle.
 
     Args:
-        modality, where, series: as for `choose`; `series` may be None.
+        modality: "CT" or "MR", as the bundle takes.
+        where: the folder of the series, for messages.
+        series: SeriesInstanceUID of the one that the user wants; None takes all that suit.
         outcome: takes why there is none.
     """
 
@@ -136,7 +138,7 @@ class ResultWriter(Operator):
     """Writes a folder per series with its DICOM SEG, and the volumes of all series as CSV and JSON.
 
     Args:
-        work: as for `BundleSegmenter`.
+        work: the bundle with its network, and the settings.
         output: folder for all of it.
         outcome: takes the folders that were written, and what went wrong.
     """
@@ -158,7 +160,7 @@ class ResultWriter(Operator):
             folder = self.output / case.name
             try:
                 is_finished(folder, {}, overwrite=True)  # refuses to replace a folder of something else
-                with replacing_folder(folder) as partial:
+                with new_folder(folder, replace=True) as partial:
                     of_case = write_case(case, partial, self.work, predictions)
             except Exception as error:
                 self.outcome.fail(case.source, error)

@@ -51,6 +51,7 @@ class Disagreement(ScoringMethod):
         """
         from scripts.errors import first_line
 
+        from ...segment.options import Options
         from ...segment.segmenter import Segmenter
 
         os.nice(NICENESS)
@@ -58,7 +59,7 @@ class Disagreement(ScoringMethod):
         segmenter, records = None, {}
         for study, model in self._to_score(datastore):
             if segmenter is None or segmenter.weights != model:
-                segmenter = Segmenter(self.root, device=device)
+                segmenter = Segmenter(self.root, Options(device=device))
             record: dict[str, Any] = {"model": segmenter.weights}
             try:
                 result = segmenter(Path(datastore.get_image_uri(study)))

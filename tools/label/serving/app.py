@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.async_tasks.utils import tasks
+
+from scripts.files import read_json
 
 from .active_learning import Disagreement, MostDisagreement, has_experts, unscored
 from .choosing import NAME
@@ -40,10 +41,10 @@ class BundleApp(MONAILabelApp):
         self._infers: dict[str, Any] = {}
         self.bundle = conf["models"]
         self.root = Path(app_dir) / "model" / self.bundle
-        metadata = json.loads((self.root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        metadata = read_json(self.root / "configs" / "metadata.json", "bundle's metadata")
         self.classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         names = [name.lower() for _, name in sorted(self.classes.items(), key=lambda item: int(item[0]))]
-        write_and_read_own_codes(self.root / "configs")
+        write_and_read_own_codes(self.root)
         super().__init__(
             app_dir=app_dir,
             studies=studies,

@@ -6,7 +6,6 @@ the spleen, and reads them back as 1, 2, 3. Here a segment carries the code of i
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -18,50 +17,48 @@ import SimpleITK
 from monailabel.datastore import dicom
 from monailabel.datastore.utils import convert
 from monailabel.endpoints import infer
+from pydicom.sr.coding import Code
 
+from scripts.files import read_json
+
+from ...dicom.segments import read_segments
 from .requests import RequestError
 
 logger = logging.getLogger(__name__)
 
 ALGORITHMS = {infer: "AUTOMATIC", dicom: "SEMIAUTOMATIC"}  # who writes a SEG: inference, or a saved label
+ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 TYPE, SIDE = "SegmentedPropertyTypeCodeSequence", "SegmentedPropertyTypeModifierCodeSequence"
 
 
-def segments(configs: Path) -> dict[int, dict[str, Any]]:
+def segments(bundle: Path) -> dict[int, dict[str, Any]]:
     """Per class id what dcmqi takes for a segment, without who made it.
 
     `segments.json` has the codes; classes that it lacks get one of a scheme of this project's own.
     """
-    metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
+    metadata = read_json(bundle / "configs" / "metadata.json", "bundle's metadata")
     classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    path = configs / "segments.json"
-    coded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    scheme = coded.get("scheme", "SCT")
+    coded = read_segments(bundle).by_class if (bundle / "configs" / "segments.json").is_file() else {}
     result = {}
-    for number, name in classes.items():
-        segment = {
-            "labelID": int(number),
+    for number, name in ((int(number), name) for number, name in classes.items() if int(number)):
+        known = coded.get(number)
+        result[number] = {
+            "labelID": number,
             "SegmentLabel": name,
             "SegmentDescription": name,
             "SegmentAlgorithmName": f"{metadata['name']} {metadata['version']}",
-            "SegmentedPropertyCategoryCodeSequence": _code("91723000", "Anatomical Structure", "SCT"),
-            TYPE: _code(f"{configs.parent.name[:12]}_{number}", name, "99DCA"),
+            "SegmentedPropertyCategoryCodeSequence": _code(known.category if known else ANATOMY),
+            TYPE: _code(known.type if known else Code(f"{bundle.name[:12]}_{number}", "99DCA", name)),
         }
-        known = coded.get("segments", {}).get(number)
         if known:
-            category = coded["category"]
-            segment["SegmentedPropertyCategoryCodeSequence"] = _code(category["value"], category["meaning"], scheme)
-            segment[TYPE] = _code(known["type"]["value"], known["type"]["meaning"], scheme)
-            segment["recommendedDisplayRGBValue"] = known["colour"]
-            if "side" in known:
-                segment[SIDE] = _code(known["side"]["value"], known["side"]["meaning"], scheme)
-        if int(number):
-            result[int(number)] = segment
+            result[number]["recommendedDisplayRGBValue"] = list(known.colour)
+        if known and known.side:
+            result[number][SIDE] = _code(known.side)
     return result
 
 
-def _code(value: str, meaning: str, scheme: str) -> dict[str, str]:
-    return {"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}
+def _code(code: Code) -> dict[str, str]:
+    return {"CodeValue": code.value, "CodingSchemeDesignator": code.scheme_designator, "CodeMeaning": code.meaning}
 
 
 def present(label: str) -> list[int]:
@@ -90,9 +87,9 @@ def label_info(classes: Sequence[int], known: dict[int, dict[str, Any]], algorit
     ]
 
 
-def write_and_read_own_codes(configs: Path) -> None:
-    """Make MONAI Label write and read SEG as described above, for the bundle of these configs."""
-    known = segments(configs)
+def write_and_read_own_codes(bundle: Path) -> None:
+    """Make MONAI Label write and read SEG as described above, for the bundle in this folder."""
+    known = segments(bundle)
     write = convert.nifti_to_dicom_seg
     for module, algorithm in ALGORITHMS.items():
 

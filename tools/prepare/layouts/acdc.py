@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...common.case_files import CaseFiles, Problems, build_case
+from ...common.case_files import CaseFiles, build_cases
+from ...common.findings import Findings
 
 NAME = "ACDC"
 MODALITY = "MR"
@@ -23,37 +24,33 @@ FRAME = re.compile(r"(?P<patient>patient\d+)_frame(?P<number>\d+)(?P<label>_gt)?
 EXPECTED = "folders patientNNN with patientNNN_frameFF.nii.gz and patientNNN_frameFF_gt.nii.gz"
 
 
-def collect(
-    source: Path, root: Path, allow_unlabelled: bool, problems: Problems
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The cases of a download, and notes for the user.
+def collect(source: Path, root: Path, allow_unlabelled: bool, findings: Findings) -> list[dict[str, Any]]:
+    """The cases of a download.
 
     Args:
         source: folder with the patients' folders, directly or below training/ and testing/; the 4D cines and Info.cfg
             may be there or not.
         root: folder of the datalist.
         allow_unlabelled: accept a patient none of whose frames has a label.
-        problems: takes whatever is wrong with the files.
+        findings: takes whatever is wrong with the files, and notes for the user.
     """
     cases: list[dict[str, Any]] = []
-    notes: list[str] = []
     seen: dict[str, Path] = {}
-    for folder in _patient_folders(source, problems):
+    for folder in _patient_folders(source, findings):
         if folder.name in seen:
-            problems.add(folder, "each patient once", f"another one at {seen[folder.name]}", "remove one of the two")
+            findings.add(folder, "each patient once", f"another one at {seen[folder.name]}", "remove one of the two")
             continue
         seen[folder.name] = folder
-        frames = [build_case(files, LABELS, root, problems) for files in _frames(folder, allow_unlabelled, problems)]
-        patient_cases = [case for case in frames if case is not None]
-        notes += _settle_phases(patient_cases)
+        patient_cases = build_cases(_frames(folder, allow_unlabelled, findings), LABELS, root, findings)
+        _settle_phases(patient_cases, findings)
         cases += patient_cases
-    return cases, notes
+    return cases
 
 
-def _patient_folders(source: Path, problems: Problems) -> list[Path]:
+def _patient_folders(source: Path, findings: Findings) -> list[Path]:
     if not source.is_dir():
         found = "a file" if source.exists() else "no such folder"
-        problems.add(source, f"a folder with {EXPECTED}", found, "pass the folder of the unpacked download as --source")
+        findings.add(source, f"a folder with {EXPECTED}", found, "pass the folder of the unpacked download as --source")
         return []
     folders = sorted({f for part in PARTS for f in (source / part).glob("patient*") if _is_patient(f)})
     if not folders:
@@ -63,7 +60,7 @@ def _patient_folders(source: Path, problems: Problems) -> list[Path]:
             fix = f"pass the folder above it, {source.parent}"
         else:
             fix = "pass the folder of the unpacked ACDC download (the one with training/ and testing/) as --source"
-        problems.add(source, EXPECTED, found, fix)
+        findings.add(source, EXPECTED, found, fix)
     return folders
 
 
@@ -71,7 +68,7 @@ def _is_patient(folder: Path) -> bool:
     return PATIENT.fullmatch(folder.name) is not None and folder.is_dir()
 
 
-def _frames(folder: Path, allow_unlabelled: bool, problems: Problems) -> list[CaseFiles]:
+def _frames(folder: Path, allow_unlabelled: bool, findings: Findings) -> list[CaseFiles]:
     images: dict[int, Path] = {}
     labels: dict[int, Path] = {}
     for file in sorted(folder.iterdir()):
@@ -81,37 +78,37 @@ def _frames(folder: Path, allow_unlabelled: bool, problems: Problems) -> list[Ca
         kind = labels if match["label"] else images
         number = int(match["number"])
         if match["patient"] != folder.name:
-            problems.add(file, f"frames of {folder.name}", f"a file of {match['patient']}", "move it to its own folder")
+            findings.add(file, f"frames of {folder.name}", f"a file of {match['patient']}", "move it to its own folder")
         elif number in kind:
-            problems.add(file, "one file per frame", f"the same frame in {kind[number].name}", "remove one of the two")
+            findings.add(file, "one file per frame", f"the same frame in {kind[number].name}", "remove one of the two")
         else:
             kind[number] = file
     for number in sorted(labels.keys() - images.keys()):
-        problems.add(labels[number], "an image of the same frame beside it", "none", "download the patient again")
+        findings.add(labels[number], "an image of the same frame beside it", "none", "download the patient again")
     if len(images) != 2:
         found = f"{len(images)} ({', '.join(file.name for file in images.values())})" if images else "none"
         fix = "keep the end-diastolic and the end-systolic frame" if images else "download the patient again"
-        problems.add(folder, "two frames, patientNNN_frameFF.nii.gz", found, fix)
+        findings.add(folder, "two frames, patientNNN_frameFF.nii.gz", found, fix)
         return []
     unlabelled = sorted(images.keys() - labels.keys())
     if unlabelled and not (allow_unlabelled and not labels):
-        _report_missing_labels([images[number] for number in unlabelled], bool(labels), problems)
+        _report_missing_labels([images[number] for number in unlabelled], bool(labels), findings)
         return []
-    phases = _phases(folder, sorted(images), problems)
+    phases = _phases(folder, sorted(images), findings)
     return [
         CaseFiles(images[n].name.split(".")[0], folder.name, images[n], labels.get(n), phases[n])
         for n in sorted(images)
     ]
 
 
-def _report_missing_labels(images: list[Path], partly: bool, problems: Problems) -> None:
+def _report_missing_labels(images: list[Path], partly: bool, findings: Findings) -> None:
     fix = "download the patient again" + ("" if partly else ", or pass --allow-unlabelled to use it without labels")
     for image in images:
         stem, suffix = image.name.split(".", 1)
-        problems.add(image.with_name(f"{stem}_gt.{suffix}"), "the label of this frame", "no such file", fix)
+        findings.add(image.with_name(f"{stem}_gt.{suffix}"), "the label of this frame", "no such file", fix)
 
 
-def _phases(folder: Path, numbers: list[int], problems: Problems) -> dict[int, str]:
+def _phases(folder: Path, numbers: list[int], findings: Findings) -> dict[int, str]:
     """End-diastole (ED) and end-systole (ES) by Info.cfg, else by the order of the frames.
 
     The first frame is not always frame 01: patient090's sequence starts at frame 04, which is why frames are counted
@@ -126,12 +123,12 @@ def _phases(folder: Path, numbers: list[int], problems: Problems) -> dict[int, s
     if sorted(phases) != numbers:
         found = ", ".join(f"{phase}: {number}" for phase, number in entries.items()) or "neither ED nor ES"
         expected = f"ED and ES to be the frames {numbers[0]} and {numbers[1]}"
-        problems.add(info, expected, found, "correct or remove this file, or download the patient again")
+        findings.add(info, expected, found, "correct or remove this file, or download the patient again")
         return by_order
     return phases
 
 
-def _settle_phases(cases: list[dict[str, Any]]) -> list[str]:
+def _settle_phases(cases: list[dict[str, Any]], findings: Findings) -> None:
     """Let the labels decide where they contradict the named phases: the left ventricle is largest at end-diastole.
 
     An Info.cfg can name the later frame as ED, as that of patient090 is said to do, though its labels show the larger
@@ -139,8 +136,10 @@ def _settle_phases(cases: list[dict[str, Any]]) -> list[str]:
     """
     volume = {case["phase"]: case["voxels"][LEFT_VENTRICLE] for case in cases if "voxels" in case}
     if len(volume) < 2 or volume["ED"] >= volume["ES"]:
-        return []
+        return
     for case in cases:
         case["phase"] = {"ED": "ES", "ES": "ED"}[case["phase"]]
     diastole = next(case["id"] for case in cases if case["phase"] == "ED")
-    return [f"{diastole} is taken as end-diastole, against Info.cfg or the order, for its left ventricle is the larger"]
+    findings.note(
+        f"{diastole} is taken as end-diastole, against Info.cfg or the order, for its left ventricle is the larger"
+    )

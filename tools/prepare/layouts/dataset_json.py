@@ -10,25 +10,24 @@ from typing import Any
 from scripts.errors import UserError, first_few
 from scripts.files import read_json
 
-from ...common.case_files import Problems
-from .folders import MOST_NAMED
+from ...common.findings import Findings
 
 FIX = "download it again, or remove it"
 LISTS = ("training", "validation", "test")
 MODALITIES = {"CT": re.compile(r"\bCT\b", re.IGNORECASE), "MR": re.compile(r"\bMRI?\b", re.IGNORECASE)}
 
 
-def read_description(path: Path, problems: Problems) -> dict[str, Any]:
-    """The content of the file; an empty one, with the reason in `problems`, if it cannot be read."""
+def read_description(path: Path, findings: Findings) -> dict[str, Any]:
+    """The content of the file; an empty one, with the reason in `findings`, if it cannot be read."""
     try:
         return read_json(path, "description of the data set")
     except UserError as error:
-        problems.lines.append(f"{error}; {FIX}")
+        findings.error(error, FIX)
         return {}
 
 
 def check_labels(
-    path: Path, content: Mapping[str, Any], labels: Mapping[int, str], spellings: Mapping[str, str], problems: Problems
+    path: Path, content: Mapping[str, Any], labels: Mapping[int, str], spellings: Mapping[str, str], findings: Findings
 ) -> None:
     """Report classes whose id or name contradicts the layout's; a file that names no classes passes.
 
@@ -37,13 +36,13 @@ def check_labels(
         content: what it holds; "labels" maps ids to names, or, in nnU-Net's second version, names to ids.
         labels: ids and names of the layout.
         spellings: other names of these classes, in small letters and single spaces.
-        problems: see above.
+        findings: takes what is wrong.
     """
     if "labels" not in content:
         return
     found = _by_id(content["labels"])
     if found is None:
-        problems.add(path, "labels as ids with names", repr(content["labels"])[:80], FIX)
+        findings.add(path, "labels as ids with names", repr(content["labels"])[:80], FIX)
         return
     names = {key: " ".join(re.findall(r"[a-z]+", name.lower())) for key, name in found.items()}
     names = {0: labels[0]} | {key: spellings.get(name, name) for key, name in names.items()}
@@ -52,7 +51,7 @@ def check_labels(
         expected = ", ".join(f"{key} {labels.get(key, 'unused')}" for key in wrong)
         other = ", ".join(f"{key} {found.get(key, 'missing')}" for key in wrong)
         fix = "correct it, or remove it if the labels hold the expected classes"
-        problems.add(path, f"the labels {expected}", other, fix)
+        findings.add(path, f"the labels {expected}", other, fix)
 
 
 def _by_id(labels: Any) -> dict[int, str] | None:
@@ -65,7 +64,7 @@ def _by_id(labels: Any) -> dict[int, str] | None:
     return None
 
 
-def named_modalities(path: Path, content: Mapping[str, Any], problems: Problems) -> set[str]:
+def named_modalities(path: Path, content: Mapping[str, Any], findings: Findings) -> set[str]:
     """Which of CT and MR the file names; none if it says nothing. Another modality is a problem."""
     said = content.get("modality", content.get("channel_names"))
     if said is None:
@@ -73,11 +72,11 @@ def named_modalities(path: Path, content: Mapping[str, Any], problems: Problems)
     words = ", ".join(map(str, said.values())) if isinstance(said, dict) else str(said)
     named = {modality for modality, pattern in MODALITIES.items() if pattern.search(words)}
     if not named:
-        problems.add(path, "CT or MRI as its modality", words or "none", FIX)
+        findings.add(path, "CT or MRI as its modality", words or "none", FIX)
     return named
 
 
-def check_listed(path: Path, content: Mapping[str, Any], images: Iterable[Path], problems: Problems) -> list[str]:
+def check_listed(path: Path, content: Mapping[str, Any], images: Iterable[Path], findings: Findings) -> list[str]:
     """Report listed training and validation images that do not exist; a file may have been decompressed.
 
     Labels are not looked up here: whoever pairs them with the images knows which of them may be missing.
@@ -91,13 +90,13 @@ def check_listed(path: Path, content: Mapping[str, Any], images: Iterable[Path],
         names = [_image_of(entry) for entry in entries] if isinstance(entries, list) else [None]
         listed[key] = [name for name in names if isinstance(name, str)]
         if len(listed[key]) < len(names):
-            problems.add(path, f"a list of files at {key!r}", repr(entries)[:80], FIX)
+            findings.add(path, f"a list of files at {key!r}", repr(entries)[:80], FIX)
             return []
     needed = [name for key in ("training", "validation") for name in listed[key]]
     missing = [name for name in needed if not any(f.is_file() for f in _variants(path.parent / name))]
     if missing:
         fix = "download the data set again, or remove the file to take the images that are there"
-        problems.add(path, "every image that it lists", f"no {first_few(missing, MOST_NAMED)}", fix)
+        findings.add(path, "every image that it lists", f"no {first_few(missing)}", fix)
     known = {_key(PurePosixPath(name)) for names in listed.values() for name in names}
     return ["/".join(file.parts[-2:]) for file in images if known and _key(file) not in known]
 

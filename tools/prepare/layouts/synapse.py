@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...common.case_files import CaseFiles, Problems, build_case
+from ...common.case_files import CaseFiles, build_cases
+from ...common.findings import Findings
 from .folders import find_folder, paired_files
 
 NAME = "Synapse"
@@ -35,24 +36,21 @@ EXPECTED = "img/imgNNNN.nii.gz and label/labelNNNN.nii.gz"
 FIX = "pass the folder of the unpacked download (the one with RawData/) as --source"
 
 
-def collect(
-    source: Path, root: Path, allow_unlabelled: bool, problems: Problems
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The cases of a download, and notes for the user.
+def collect(source: Path, root: Path, allow_unlabelled: bool, findings: Findings) -> list[dict[str, Any]]:
+    """The cases of a download.
 
     Args:
         source: folder with img/ and label/, directly or below RawData/Training/ or Training/.
         root: folder of the datalist.
         allow_unlabelled: accept images without a label.
-        problems: takes whatever is wrong with the files.
+        findings: takes whatever is wrong with the files, and notes for the user.
     """
-    folder = find_folder(source, PARTS, ("img",), EXPECTED, FIX, problems)
+    folder = find_folder(source, PARTS, ("img",), EXPECTED, FIX, findings)
     if folder is None:
-        return [], []
-    before = len(problems.lines)
-    pairs = paired_files(folder, "img/img{}.nii.gz", "label/label{}.nii.gz", allow_unlabelled, problems)
-    if not pairs and len(problems.lines) == before:
-        problems.add(folder / "img", "images imgNNNN.nii.gz", "none", "download the data set again")
+        return []
+    before = len(findings.lines)
+    pairs = paired_files(folder, "img/img{}.nii.gz", "label/label{}.nii.gz", allow_unlabelled, findings)
+    if not pairs and len(findings.lines) == before:
+        findings.add(folder / "img", "images imgNNNN.nii.gz", "none", "download the data set again")
     files = [CaseFiles(f"img{n}", n, image, label, modality=MODALITY) for n, (image, label) in pairs.items()]
-    cases = [build_case(case, LABELS, root, problems) for case in files]
-    return [case for case in cases if case is not None], []
+    return build_cases(files, LABELS, root, findings)

@@ -66,7 +66,10 @@ class ShareWeighted(CrossPseudo):
     are from then on a moving average of the batches' weights. A method of the family defines `rule`.
 
     Args:
-        predictor, unsup_weight, ramp, ramp_length, absent: see `CrossPseudo`.
+        predictor: the TwinNet.
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         decay: of the average: weights <- decay * weights + (1 - decay) * those of the batch.
     """
 

@@ -25,8 +25,9 @@ class CrossPseudo(SemiSupervised):
 
     Args:
         predictor: the TwinNet.
-        unsup_weight, ramp, ramp_length: see `SemiSupervised`.
-        absent: rule for classes without a voxel in the batch (see `losses.soft_dice`).
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
     """
 
     network = TwinNet

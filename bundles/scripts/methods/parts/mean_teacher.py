@@ -17,8 +17,9 @@ class MeanTeacher(SemiSupervised):
 
     Args:
         predictor: the student.
-        unsup_weight, ramp, ramp_length: see `SemiSupervised`.
-        teacher_decay: of the moving average (see `moving_average`).
+        unsup_weight: weight of the loss that needs no labels, after its warm-up.
+        ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
+        teacher_decay: share of its own weights that the teacher keeps at every step; the rest is the student's.
     """
 
     def __init__(
