@@ -83,6 +83,7 @@ def test_links_and_special_files_in_a_zip_are_refused(kind: int) -> None:
         ("a.nii", tar(("a.dcm", {})).getvalue()),
         ("", b""),
     ],
+    ids=["text", "cut off", "text as zip", "damaged", "tar as zip", "other ending", "nothing"],
 )
 def test_what_is_no_archive_is_refused_in_a_line(name: str, content: bytes) -> None:
     with pytest.raises(RequestError, match=f"{name}: expected an archive") as error:
