@@ -35,7 +35,8 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of dca_acdc in a checkout without git, with everything in it that work leaves behind."""
     bundles = tmp_path / "checkout" / "bundles"
     shutil.copytree(ACDC, bundles / "dca_acdc", symlinks=True, ignore=shutil.ignore_patterns("*.pt", "model.*"))
-    shutil.copytree(ACDC.parent / "scripts", bundles / "scripts")
+    for shared in ("scripts", "configs"):
+        shutil.copytree(ACDC.parent / shared, bundles / shared)
     monkeypatch.setattr("tools.package.command.BUNDLES", bundles)
     left = "runs/dca/resume.pt data/datalist.json predictions/case_seg.nii.gz models/old.pt models/model.pt.partial"
     left += " scripts/__pycache__/engine.cpython-311.pyc configs/mine.json configs/monailabel_train.json .DS_Store"
@@ -53,7 +54,7 @@ def models(tmp_path: Path) -> Path:
     trained |= {"image_size": [256, 256], "interpolation": "trilinear"}
     parser = ConfigParser()
     parser.read_config(ACDC / "configs" / "inference.json")
-    parser.update(trained)
+    parser.update({"bundle_root": str(ACDC), **trained})
     folder = tmp_path / "run" / "models"
     folder.mkdir(parents=True)
     torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
@@ -131,7 +132,8 @@ def test_the_configs_fit_the_model_and_what_fits_already_stays(
             json.loads((f / "configs" / f"{name}.json").read_text()) for f in (bundle, output / "dca_acdc")
         )
         changed = {"method": "supervised", "preset": "published", "width": 4, "interpolation": "trilinear"}
-        assert after == before | changed  # the preset says 256 x 256 already
+        data_set = json.loads((bundle / "configs" / "data_set.json").read_text())
+        assert after == before | {"data_set": data_set} | changed  # the preset says 256 x 256 already
 
 
 def test_a_model_of_the_defaults_leaves_the_configs_as_they_are(
@@ -139,13 +141,18 @@ def test_a_model_of_the_defaults_leaves_the_configs_as_they_are(
 ) -> None:
     parser = ConfigParser()
     parser.read_config(ACDC / "configs" / "inference.json")
+    parser.update({"bundle_root": str(ACDC)})
     torch.save(parser.get_parsed_content("network_def").state_dict(), models / "model.pt")
     about = {"method": "dca", "preset": "cpu", "network": {}}  # as it was before the settings were written down
     (models / "model.json").write_text(json.dumps(about | {"sha256": sha256(models / "model.pt")}))
     assert pack("dca_acdc", "--models", models)[0] == 0
     for name in ("train", "inference"):
-        config = f"configs/{name}.json"
-        assert (output / "dca_acdc" / config).read_bytes() == (bundle / config).read_bytes()
+        packed, own = ((f / "configs" / f"{name}.json").read_text() for f in (output / "dca_acdc", bundle))
+        opening, closing = own.split(
+            "\"$monai.bundle.ConfigParser.load_config_file(@bundle_root + '/configs/data_set.json')\""
+        )
+        assert packed.startswith(f'{opening}{{\n    "split": "published.json",')
+        assert packed.endswith(f'"left ventricle"\n    }}\n  }}{closing}')
 
 
 def test_no_folder_of_this_machine_is_named(pack: Pack, output: Path, bundle: Path, models: Path) -> None:
