@@ -132,11 +132,14 @@ def copy_bundle(bundle: Path, staged: Path) -> None:
         target = staged / file.relative_to(bundle)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    data_set = (bundle / "configs" / "data_set.json").read_text(encoding="utf-8").strip().replace("\n", "\n  ")
     for name in ("train", "inference"):
         config = staged / "configs" / f"{name}.json"
         text = config.read_text(encoding="utf-8")
-        config.write_text(text.replace(json.dumps(json.loads(text)["data_set"]), data_set), encoding="utf-8")
+        reference = json.loads(text)["data_set"]
+        if isinstance(reference, str):  # not in a bundle that is a package already
+            data_set = (bundle / "configs" / "data_set.json").read_text(encoding="utf-8").strip()
+            data_set = data_set.replace("\n", "\n  ")
+            config.write_text(text.replace(json.dumps(reference), data_set), encoding="utf-8")
 
 
 def expect_no_machine_paths(staged: Path, bundle: Path) -> None:

@@ -155,6 +155,16 @@ def test_a_model_of_the_defaults_leaves_the_configs_as_they_are(
         assert packed.endswith(f'"left ventricle"\n    }}\n  }}{closing}')
 
 
+def test_a_package_of_a_package_is_the_same(
+    pack: Pack, output: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pack("dca_acdc")[0] == 0
+    first = {name: (output / "dca_acdc" / name).read_bytes() for name in files_in(output / "dca_acdc")}
+    monkeypatch.setattr("tools.package.command.BUNDLES", output.rename(output.with_name("first")))
+    assert pack("dca_acdc")[0] == 0
+    assert first == {name: (output / "dca_acdc" / name).read_bytes() for name in files_in(output / "dca_acdc")}
+
+
 def test_no_folder_of_this_machine_is_named(pack: Pack, output: Path, bundle: Path, models: Path) -> None:
     assert pack("dca_acdc", "--models", models)[0] == 0
     about = json.loads((output / "dca_acdc" / "models" / "model.json").read_text())
