@@ -74,3 +74,18 @@ def test_predicted_region_and_label_outline_are_both_drawn(tmp_path: Path) -> No
     assert (grey & (pictures["both"].min(2) > 230)).sum() > 500  # the outline: white where the image is grey
     coloured = (np.ptp(pictures["both"], axis=2) > 30).sum()
     assert coloured > 5 * (np.ptp(pictures["none"], axis=2) > 30).sum() > 0  # the legend alone is coloured in "none"
+
+
+def test_image_prediction_and_label_lie_on_one_another(tmp_path: Path) -> None:
+    empty, organ = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    organ[3:9, 20:30] = 1  # near one corner: any flip or turn moves it
+    places = []
+    for image, prediction, label in ((organ, empty, None), (empty, organ, None), (empty, empty, organ)):
+        draw_overlay(tmp_path / "case.png", image, prediction, label, {1: "organ"}, "case")
+        picture = np.asarray(Image.open(tmp_path / "case.png").convert("RGB")).max(2)
+        first = picture[:, : picture.shape[1] // 3]
+        dark = first < 20
+        slice_1 = first[dark.mean(1) > 0.5][:, dark.mean(0) > 0.5]  # without title and legend
+        drawn = np.argwhere(slice_1 > 60)
+        places.append([*drawn.min(0), *drawn.max(0)])
+    assert np.ptp(places, axis=0).max() < 0.04 * len(slice_1), places
