@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scripts.data.datalists import patients_by_role
+from tools.common.paths import BUNDLES
 
-BUNDLES = Path(__file__).parents[1] / "bundles"
 SPLITS = {path.relative_to(BUNDLES).as_posix(): path for path in sorted(BUNDLES.glob("*/splits/*.json"))}
 ROLES = ("train", "validation", "test")
 SYNAPSE = (20, 4, 6)

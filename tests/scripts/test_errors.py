@@ -3,15 +3,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader
 
 from scripts.errors import DISK_ADVICE, UserError, user_message
 from scripts.settings import as_flag, expect_volume_settings
-
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+from tools.common.paths import BUNDLES
 
 
 def caught(action):

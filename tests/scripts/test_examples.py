@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+from tools.common.paths import BUNDLES
+
 MODULES = [
     ".".join(path.relative_to(BUNDLES).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((BUNDLES / "scripts").rglob("*.py"))

@@ -21,8 +21,7 @@ from scripts.data.stores import ABOUT, keep_volumes
 from scripts.data.streams import SampleDataset
 from scripts.errors import UserError
 from tests.stored_cases import Items, assert_as_computed, copied_cases, counted, entries, preprocessing, stored
-
-BUNDLES = Path("bundles")
+from tools.common.paths import BUNDLES
 
 
 @pytest.fixture

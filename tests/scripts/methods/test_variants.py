@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,8 +13,8 @@ from tools.__main__ import main
 from tools.check.values import Values
 from tools.common.findings import Findings
 from tools.common.merging import load_config
+from tools.common.paths import BUNDLES
 
-BUNDLES = Path(__file__).parents[3] / "bundles"
 CLASSES = 6
 SIZES = np.array([100.0, 40.0, 20.0, 8.0, 0.6, 0.5])  # log-gaps 0.9, 0.7, 0.9, 2.6, 0.2
 GROUPS = {  # by hand from SIZES

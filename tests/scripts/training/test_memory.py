@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-BUNDLES = Path(__file__).resolve().parents[3] / "bundles"
+from tools.common.paths import BUNDLES
+
 # Fills and frees 512 MiB again and again, and prints the page faults of all rounds but the first.
 FAULTS = """
 import resource, sys
