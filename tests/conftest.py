@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import pytest
 # on any number of cores, and two threads that wait for each other are slow on a machine that has other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests.bundle_runner import BundleRunner
+from tests.bundle_runner import ROOT, BundleRunner
 from tools.phantom.command import make_phantom
 
 if TYPE_CHECKING:
@@ -68,3 +69,13 @@ def packages(
     from tests.packages import make_packages  # here, since it imports MONAI
 
     return make_packages(runner, heart_phantom, abdomen_phantom, synapse_run[0], tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="session")
+def project_files() -> list[Path]:
+    """What is, or is about to be, in the history: everything that git does not ignore."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(f"needs a git checkout to know which files are the project's: {listed.stderr.strip()}")
+    return sorted({path for entry in listed.stdout.split("\0") if entry and (path := ROOT / entry).is_file()})

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,28 +35,18 @@ def links(page: Path) -> Iterator[tuple[str, Path, str]]:
         yield link, (page.parent / path).resolve() if path else page, anchor
 
 
-@pytest.fixture(scope="module")
-def files() -> list[Path]:
-    """What is, or is about to be, in the history."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip(f"needs a git checkout to know which files are the project's: {listed.stderr.strip()}")
-    return sorted({path for entry in listed.stdout.split("\0") if entry and (path := ROOT / entry).is_file()})
-
-
-def test_every_link_leads_to_a_file_and_a_heading(files: list[Path]) -> None:
+def test_every_link_leads_to_a_file_and_a_heading(project_files: list[Path]) -> None:
     broken = []
-    for page in (path for path in files if path.suffix == ".md"):
+    for page in (path for path in project_files if path.suffix == ".md"):
         for link, target, anchor in links(page):
             if not target.exists() or (anchor and anchor not in anchors(target)):
                 broken.append(f"{name(page)}: {link}")
     assert broken == []
 
 
-def test_every_page_that_a_file_mentions_exists(files: list[Path]) -> None:
+def test_every_page_that_a_file_mentions_exists(project_files: list[Path]) -> None:
     broken = []
-    for path in files:
+    for path in project_files:
         if path.suffix in (".md", ".py", ".txt", ".toml", ".json") or path.name == "Makefile":
             mentioned = MENTION.findall(path.read_text(encoding="utf-8"))
             places = (ROOT, path.parents[1])  # a bundle has docs/, too
@@ -95,7 +83,7 @@ def test_the_site_lists_every_page() -> None:
     assert [page for page in outside if not (ROOT / page).is_file()] == []
 
 
-def test_lists_stand_apart_from_the_text_before_them(files: list[Path]) -> None:
+def test_lists_stand_apart_from_the_text_before_them(project_files: list[Path]) -> None:
     """Else the site runs them together, as no Git host does."""
     item = re.compile(r"(- |\d\. )")
 
@@ -104,4 +92,4 @@ def test_lists_stand_apart_from_the_text_before_them(files: list[Path]) -> None:
         blocks = [lines for lines in blocks if not re.match(r"\s*(- |\d\. )|\s{2}", lines[0])]
         return [line for lines in blocks for line in lines if item.match(line)]
 
-    assert {name(p): found for p in files if p.suffix == ".md" and (found := joined(p))} == {}
+    assert {name(p): found for p in project_files if p.suffix == ".md" and (found := joined(p))} == {}

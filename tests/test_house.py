@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -93,16 +92,6 @@ def versions_in(path: str, pattern: str) -> str:
     found = re.search(pattern, (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
     assert found, f"no version in {path}"
     return found[1]
-
-
-@pytest.fixture(scope="module")
-def project_files() -> list[Path]:
-    """What is, or is about to be, in the history: everything that git does not ignore."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip(f"needs a git checkout to know which files are the project's: {listed.stderr.strip()}")
-    return sorted({path for entry in listed.stdout.split("\0") if entry and (path := ROOT / entry).is_file()})
 
 
 def offenders(paths, rule):

@@ -11,7 +11,6 @@ import ast
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from scripts.errors import UserError
 
@@ -62,13 +61,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def examine(files: Sequence[Path], words: Sequence[str], findings: Findings) -> tuple[Values, Cases | None, list[str]]:
+def own_values(files: Sequence[Path], root: str | Path) -> Values:
+    """The values of a config without overrides, but for the bundle's folder.
+
+    Raises:
+        UserError: a config that cannot be read.
+    """
+    return Values(load_config(files, {"bundle_root": str(root)}, Findings()))
+
+
+def examine(
+    files: Sequence[Path], words: Sequence[str], findings: Findings, own: Values | None = None
+) -> tuple[Values, Cases | None, list[str]]:
     """All checks but the one that opens label files; what they find goes into `findings`.
 
     Args:
         files: the config, or several to merge.
         words: overrides as on the command line of the bundle runner.
         findings: takes what is wrong.
+        own: `own_values` of the files, where the caller has them.
 
     Returns:
         The values of the config, its cases (None where they cannot be told), and lines on the groups of classes.
@@ -82,7 +93,9 @@ def examine(files: Sequence[Path], words: Sequence[str], findings: Findings) -> 
     if "bundle_root" in config and "bundle_root" not in overrides:
         _set_bundle_root(config, folder, findings)
     values = Values(config)
-    _check_words(overrides, files, str(config.get("bundle_root")), findings)
+    texts = {key: value for key, value in overrides.items() if isinstance(value, str) and key in config}
+    if texts:
+        _check_words(texts, own or own_values(files, config.tree.get("bundle_root", ".")), findings)
     _check_required(values, findings)
     check_components(values, findings)
     check_presets(values, findings)
@@ -113,16 +126,12 @@ def _set_bundle_root(config: Config, folder: Path, findings: Findings) -> None:
             findings.note(f"checked as with --bundle_root {root}; run it with this, too, for its own is {own!r}")
 
 
-def _check_words(overrides: Mapping[str, Any], files: Sequence[Path], root: str, findings: Findings) -> None:
-    """Note a word where the config computes something else: it compares overrides with what they replace."""
-    words = [key for key, value in overrides.items() if isinstance(value, str) and key != "bundle_root"]
-    own = load_config(files, {"bundle_root": root}, Findings())
-    computed = [key for key in words if key in own and str(own.get(key)).startswith("$")]
-    if computed:
-        values = Values(own)
-        for key in computed:
+def _check_words(texts: Mapping[str, str], own: Values, findings: Findings) -> None:
+    """Note a word where the config computes a number or a list; `load_config` sees only those that stand in it."""
+    for key, text in texts.items():
+        if key in own.config and str(own.config.get(key)).startswith("$"):
             # A flag may come as a word: see `scripts.settings.as_flag`.
-            check_word(key, overrides[key], values.get(key, (int, float, list)), findings)
+            check_word(key, text, own.get(key, (int, float, list)), findings)
 
 
 def _check_required(values: Values, findings: Findings) -> None:
@@ -137,9 +146,9 @@ def _check_required(values: Values, findings: Findings) -> None:
 
 def _groups(values: Values, cases: Cases | None, findings: Findings) -> list[str]:
     """The size groups of the classes, for a method that divides them and labelled cases that hold them all."""
-    name = values.get("method", str) or ""
     from scripts.methods.variants import VARIANTS
 
+    name = values.get("method", str) or ""
     cls = named_methods().get(name)
     options = dict(VARIANTS[name].options) if name in VARIANTS else {}
     options |= values.get("method_options", dict) or {}

@@ -21,6 +21,8 @@ FLAG = re.compile(r"--|-[a-zA-Z]")
 RUNNER_OPTIONS = {"run_id", "init_id", "final_id", "meta_file", "logging_file", "tracking", "args_file"}
 # What the runner looks up without any reference to it.
 RUNNER_IDS = {"initialize", "run", "finalize", "imports"}
+# What a word on the command line cannot stand for, and its name in a message; a bool is an int, so it comes first.
+NO_WORDS = ((bool, "True or False"), (int | float, "a number"), (list, "a list"))
 
 
 def parse_overrides(words: Sequence[str], findings: Findings) -> dict[str, Any]:
@@ -43,9 +45,6 @@ def parse_overrides(words: Sequence[str], findings: Findings) -> dict[str, Any]:
                 key, value = (key[2:], "False") if key.startswith("no") else (key, "True")
         overrides[key.replace("#", SEPARATOR)] = DefaultParseValue(value)
     return {key: value for key, value in overrides.items() if key not in RUNNER_OPTIONS}
-
-
-NO_WORDS = ((bool, "True or False"), (int | float, "a number"), (list, "a list"))
 
 
 def load_config(files: Sequence[Path], overrides: Mapping[str, Any], findings: Findings) -> Config:

@@ -11,7 +11,7 @@ from typing import Any
 from scripts.errors import UserError, first_few
 from scripts.files import read_json, sha256, write_json
 
-from ..check.command import examine
+from ..check.command import examine, own_values
 from ..check.values import CALLED, Values
 from ..common.config import SEPARATOR, Config
 from ..common.findings import Findings
@@ -57,10 +57,10 @@ def plan(request: Request) -> Plan:
                 f"--set {key}: expected a setting that this command does not make itself, found one that it makes; "
                 "see its other arguments"
             )
-    defaults = Values(load_config([request.train], {"bundle_root": str(request.bundle)}, Findings()))
+    defaults = own_values([request.train], request.bundle)
     percent = defaults.get("percent", (int, float)) if request.percent is None else request.percent
     request = replace(request, percent=percent, preset=request.preset or defaults.get("preset", str))
-    about, problems, notes = _examined(request)
+    about, problems, notes = _examined(request, defaults)
     planned = []
     for seed in request.seeds:
         for method, content in about.items():
@@ -74,7 +74,7 @@ def plan(request: Request) -> Plan:
     return Plan(runs, [run for run in runs if run.method in problems], notes)
 
 
-def _examined(request: Request) -> tuple[dict[str, dict[str, Any]], dict[str, str], list[str]]:
+def _examined(request: Request, defaults: Values) -> tuple[dict[str, dict[str, Any]], dict[str, str], list[str]]:
     """By method, the content of run.json that its seeds have in common; the problem of those that have one; notes.
 
     Raises:
@@ -83,7 +83,7 @@ def _examined(request: Request) -> tuple[dict[str, dict[str, Any]], dict[str, st
     about, problems, notes = {}, {}, list[str]()
     for method in request.methods:
         findings = Findings()
-        about[method] = _about(request, method, findings)
+        about[method] = _about(request, method, defaults, findings)
         if findings.problems:
             problems[method] = findings.problems
         notes += [note for note in findings.notes if note not in notes]
@@ -94,10 +94,10 @@ def _examined(request: Request) -> tuple[dict[str, dict[str, Any]], dict[str, st
     return about, {method: "; ".join(found) for method, found in problems.items()}, notes
 
 
-def _about(request: Request, method: str, findings: Findings) -> dict[str, Any]:
+def _about(request: Request, method: str, defaults: Values, findings: Findings) -> dict[str, Any]:
     from scripts.methods.variants import VARIANTS  # here, since it imports torch
 
-    values, cases, _ = examine([request.train], request.words(method, request.seeds[0]), findings)
+    values, cases, _ = examine([request.train], request.words(method, request.seeds[0]), findings, defaults)
     files = {key: Path(values.get(key, str) or "") for key in ("datalist", "split_file")}
     if request.test and cases is not None and not cases.roles["test"]:
         findings.problem("--test", f"expected test cases in {files['split_file']}, found none; go without --test")

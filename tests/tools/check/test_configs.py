@@ -100,6 +100,15 @@ def test_key_of_an_overlay_that_nothing_uses_is_named(check: Check, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("words", [[], ["--a", "word"]])
+def test_a_config_without_the_folder_of_its_bundle_is_told_so(check: Check, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "mine.json").write_text('{"run": [], "a": "$1 + 1"}')
+    code, _, error = check(tmp_path / "mine.json", *words)
+    assert code == 2
+    assert any("bundle_root, device, " in line and "expected this id, which MONAI requires" in line for line in error)
+    assert any("--a: expected a number, found the word 'word'" in line for line in error) == bool(words)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
