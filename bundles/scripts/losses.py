@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch.nn import functional
 
+from .class_sums import sums_by_class
 from .settings import expect_one_of
 
 ABSENT_RULES = ("skip", "smooth", "probability")
@@ -15,7 +14,7 @@ ABSENT_RULES = ("skip", "smooth", "probability")
 def soft_dice(
     probabilities: torch.Tensor,
     target: torch.Tensor,
-    classes: Sequence[int] | None = None,
+    classes: torch.Tensor | None = None,
     absent: str = "skip",
     weight: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
@@ -28,7 +27,7 @@ def soft_dice(
     Args:
         probabilities: [B, C, *spatial], in any float type; sums are taken in float32.
         target: [B, *spatial], class ids.
-        classes: the channels that count; None takes all, background included.
+        classes: the channels that count, bool [C]; None takes all, background included.
         absent: what a foreground class without a voxel of `target` in the batch does. "skip" leaves it out: with a tiny
             `smooth` its loss would be near one with almost no gradient. "smooth" keeps it in, as the peers do.
             "probability" takes the mean of p stop(p) over the voxels in its place, for background, too: the more a
@@ -52,24 +51,20 @@ def soft_dice(
     if mask is not None:
         p, voxels = p * mask.unsqueeze(1), mask.float().square()
         at_target = at_target * voxels
-    zeros, flat = p.new_zeros(p.shape[1]), ids.flatten()
-    overlap = zeros.index_add(0, flat, at_target.flatten())
-    volume = zeros.index_add(0, flat, voxels.flatten())
+    overlap = sums_by_class(at_target, ids, p.shape[1])
+    volume = sums_by_class(voxels, ids, p.shape[1])
     squares = p.square().sum([0, *range(2, p.dim())])
     per_class = 1 - (2 * overlap + smooth) / (squares + volume + smooth)
     if absent == "probability":
-        taken = p[:, volume == 0]
-        pushed = (taken.detach() * taken).sum([0, *range(2, p.dim())]) / voxels.sum().clamp_min(1)
-        per_class = per_class.masked_scatter(volume == 0, pushed)
+        # The sum of p stop(p) has the value of that of p^2, and half of its gradient.
+        pushed = 0.5 * (squares + squares.detach()) / voxels.sum().clamp_min(1)
+        per_class = torch.where(volume == 0, pushed, per_class)
     if weight is not None:
         per_class = per_class * weight
-    counted = torch.full_like(per_class, classes is None, dtype=torch.bool)
-    if classes is not None:
-        counted[list(classes)] = True
+    counted = torch.ones_like(per_class, dtype=torch.bool) if classes is None else classes
     if absent == "skip":
-        present = volume > 0
-        present[0] = True
-        counted &= present
+        background = torch.arange(len(volume), device=volume.device) == 0
+        counted = counted & ((volume > 0) | background)
     return (per_class * counted).sum() / counted.sum().clamp_min(1)
 
 
@@ -104,7 +99,7 @@ def _negative_log_likelihood(
 def segmentation_loss(
     logits: torch.Tensor,
     target: torch.Tensor,
-    classes: Sequence[int] | None = None,
+    classes: torch.Tensor | None = None,
     absent: str = "skip",
     weight: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
@@ -114,7 +109,7 @@ def segmentation_loss(
     Args:
         logits: [B, C, *spatial].
         target: [B, *spatial], class ids.
-        classes: the channels that count in the Dice; None takes all. The cross-entropy is always over all.
+        classes: the channels that count in the Dice, bool [C]; None takes all. The cross-entropy is always over all.
         absent: what a foreground class without a voxel in the batch does to the Dice (`soft_dice`).
         weight: [C], weighs the classes in both parts.
         mask: [B, *spatial], 0 where a voxel is to be ignored.

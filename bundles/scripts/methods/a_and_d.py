@@ -6,9 +6,10 @@ from copy import deepcopy
 
 import torch
 from monai.networks.layers import gaussian_1d, separable_filtering
+from torch.nn import functional
 
 from ..losses import segmentation_loss
-from ..networks import Decoder, LabelDiffusion, SegmentationNet
+from ..networks import Decoder, LabelDiffusion, SegmentationNet, move_towards
 from ..networks.blocks import crop_to, pad_to_multiple
 from ..settings import expect_at_least
 from .base import SemiSupervised
@@ -70,13 +71,16 @@ class AAndD(SemiSupervised):
         expect_at_least("method a_and_d, ddim_steps", ddim_steps, 1)
         expect_at_least("method a_and_d, timesteps", timesteps, ddim_steps)
         self.predictor: SegmentationNet = predictor
-        self.absent, self.decay, self.temperature, self.smoothing = absent, decay, temperature, smoothing
+        self.absent, self.decay, self.temperature = absent, decay, temperature
+        self.kernel: torch.Tensor
+        kernel = gaussian_1d(torch.tensor(smoothing), truncated=1.0, approx="sampled", normalize=True)
+        self.register_buffer("kernel", kernel, persistent=False)
         self.diffusion = LabelDiffusion(predictor, timesteps, ddim_steps)
         self.weighted = deepcopy(predictor.decoder)
         self.difficulty = DifficultyTracker(predictor.num_classes, window, power, normalise=False)
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         net = self.predictor
@@ -103,11 +107,11 @@ class AAndD(SemiSupervised):
         return {"loss": loss, **losses}
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: torch.Tensor | float) -> None:
         """See `Method.after_step`: aggregate the decoders."""
         decoders = (self.predictor.decoder, self.diffusion.decoder, self.weighted)
-        for theta, xi, psi in zip(*(decoder.parameters() for decoder in decoders), strict=True):
-            theta.lerp_((xi + psi) / 2.0, 1.0 - self.decay)
+        theta, xi, psi = (decoder.parameters() for decoder in decoders)
+        move_towards(theta, ((x + p) / 2.0 for x, p in zip(xi, psi, strict=True)), 1.0 - self.decay)
 
     def _features(self, image: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's maps of images [B, C_in, *spatial], padded to what the network needs."""
@@ -117,15 +121,10 @@ class AAndD(SemiSupervised):
     @torch.no_grad()
     def _label(self, image_u: torch.Tensor, features: list[torch.Tensor]) -> torch.Tensor:
         """Pseudo-labels [B, *spatial] of images [B, C_in, *spatial] and their features."""
-        drawn = self._gumbel_softmax(self.diffusion.sample(self.predictor.encoder, image_u))
-        kernel = gaussian_1d(torch.tensor(self.smoothing), truncated=1.0, approx="sampled", normalize=True)
-        drawn = separable_filtering(drawn, [kernel] * (image_u.dim() - 2), mode="replicate")
+        sampled = self.diffusion.sample(self.predictor.encoder, image_u)
+        drawn = functional.gumbel_softmax(sampled, self.temperature, dim=1)
+        drawn = separable_filtering(drawn, [self.kernel] * (image_u.dim() - 2), mode="replicate")
         return hard_labels(drawn + _logits(self.weighted, features, image_u).float().softmax(1))
-
-    def _gumbel_softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        """Probabilities [B, C, *spatial] that are nearly a draw from those of logits; torch's own draws on the GPU."""
-        gumbel = -torch.empty(logits.shape).exponential_().log()
-        return ((logits + gumbel.to(logits.device)) / self.temperature).softmax(1)
 
 
 def _logits(decoder: Decoder, features: list[torch.Tensor], image: torch.Tensor) -> torch.Tensor:

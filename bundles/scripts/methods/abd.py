@@ -75,14 +75,14 @@ class ABD(CopyPasteTwins):
         self.grid, self.candidates, self.similar = grid, candidates, similar
 
     def learn_together(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `CopyPasteTwins.learn_together`."""
         views = self.views(image, label, image_u, self.ask(image_u))
         images = [view.image for view in views]
         logits = self.logits_of(images)
         losses = self.pair_losses(views, logits)
-        by_likeness = (torch.rand(2, len(logits[0])) < self.similar).to(image.device)
+        by_likeness = torch.rand(2, len(logits[0]), device=image.device) < self.similar
         displaced = displace(images, logits, self.grid, self.candidates, by_likeness)
         losses["loss_displaced"] = cross_dice(self.logits_of([displaced, displaced]), self.absent)
         learnt_from_labels = losses["loss_supervised"] + self.ramped_weight(progress) * losses["loss_unlabelled"]

@@ -102,16 +102,17 @@ class ThresholdBank(nn.Module):
     def update(self, confidence: torch.Tensor, predicted: torch.Tensor) -> None:
         """Fold in predicted classes and their probabilities, both [B, *spatial]."""
         cell = predicted * BINS + (confidence * BINS).long().clamp_max(BINS - 1)
-        counts = torch.bincount(cell.flatten(), minlength=self.histogram.numel())
-        self.histogram.lerp_(counts.view_as(self.histogram) / cell.numel(), 1.0 - self.decay)
+        shares = self.histogram.new_zeros(self.histogram.numel())
+        shares.index_add_(0, cell.flatten(), shares.new_full([1], 1.0 / cell.numel()).expand(cell.numel()))
+        self.histogram.lerp_(shares.view_as(self.histogram), 1.0 - self.decay)
 
     def thresholds(self) -> torch.Tensor:
         """The thresholds [K + 1]; 1 where no share is to be admitted, and of classes that have not been predicted."""
         reaching = self.histogram.flip(1).cumsum(1).flip(1)  # [C, BINS], at or above the lower edge of each bin
         reaching = torch.cat([reaching, torch.zeros_like(reaching[:, :1])], dim=1)
-        largest = reaching[:, 0].argmax()
-        share = reaching[largest, round(self.threshold * BINS)] / reaching[largest, 0]
+        largest = reaching[:, 0].argmax(0, keepdim=True)
+        of_largest = reaching.index_select(0, largest)[0]
+        share = of_largest[round(self.threshold * BINS)] / of_largest[0]
         # The counts fall from edge to edge, so that the number of edges with enough voxels is that of the highest one.
         thresholds = ((reaching >= share * reaching[:, :1]).sum(1) - 1) / BINS
-        thresholds[largest] = self.threshold
-        return thresholds
+        return thresholds.index_fill(0, largest, self.threshold)

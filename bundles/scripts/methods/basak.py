@@ -58,7 +58,7 @@ class Basak(MeanTeacher):
         self.bank = PerformanceBank(predictor.num_classes, ranked, decay)
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         logits = self.predictor(image if image_u is None else torch.cat([image, image_u]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -23,6 +23,9 @@ class Method(nn.Module):
     where they differ from the defaults, which are the ones this project recommends, and `published_3d` those that are
     of volumes only; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
     `unlabelled` says whether the method looks at unlabelled images at all.
+
+    A step of a method does not wait for the host: no tensor's values decide on shapes, branches or numbers of Python.
+    So it can be captured as a CUDA graph (`training.graphs`). `waits` says why, where a method cannot do without.
     """
 
     network: Callable[..., nn.Module]
@@ -31,13 +34,25 @@ class Method(nn.Module):
     published_network: ClassVar[Mapping[str, Any]] = {}
     published_lr: ClassVar[Mapping[int, float]] = {2: 0.01}
     unlabelled: ClassVar[bool] = True
+    waits: ClassVar[str] = ""
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()
         self.predictor = predictor
+        self.form = -1  # the last one, unless `enter` says otherwise
+
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """Shares of the training, rising, from which on a step has another form; that of most methods has but one."""
+        return ()
+
+    def enter(self, progress: float) -> int:
+        """Give the following steps the form of this share of the training; returns its number, counted from 0."""
+        self.form = bisect_right(self.changes, progress)
+        return self.form
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """The losses of one step.
 
@@ -45,7 +60,7 @@ class Method(nn.Module):
             image: [B_l, C_in, *spatial], labelled.
             label: [B_l, *spatial], class ids of `image`.
             image_u: [B_u, C_in, *spatial], unlabelled, or None: then the method trains on labels only.
-            progress: share of the training that is done, in [0, 1].
+            progress: share of the training that is done, in [0, 1]: a number, or a scalar on the images' device.
 
         Returns:
             "loss", the scalar to minimise, and named scalars for the log.
@@ -59,7 +74,7 @@ class Method(nn.Module):
         """What `prepare` found, as plain values for the file that accompanies a model; most methods have nothing."""
         return {}
 
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: torch.Tensor | float) -> None:
         """Update averages and banks after the optimizer's step; most methods have none."""
 
 
@@ -82,19 +97,25 @@ class SemiSupervised(Method):
         expect_one_of("ramp", ramp, RAMPS)
         self.unsup_weight, self.ramp, self.ramp_length = unsup_weight, ramp, ramp_length
 
-    def ramped_weight(self, progress: float) -> float:
-        """The weight of the part without labels at this share of the training."""
-        return self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)
+    def ramped_weight(self, progress: torch.Tensor | float) -> torch.Tensor:
+        """The weight of the part without labels at this share of the training, a float32 scalar."""
+        return (self.unsup_weight * RAMPS[self.ramp](progress, self.ramp_length)).float()
 
 
-def sigmoid_ramp(progress: float, length: float = 1.0) -> float:
+def sigmoid_ramp(progress: torch.Tensor | float, length: float = 1.0) -> torch.Tensor:
     """Warm-up exp(-5 (1 - t / T)^2), with T = `length` as a share of the training; 1 from T on (DCA, Total)."""
-    return math.exp(-5.0 * (1.0 - min(progress / length, 1.0)) ** 2) if length > 0 else 1.0
+    return (-5.0 * (1.0 - linear_ramp(progress, length)).square()).exp()
 
 
-def linear_ramp(progress: float, length: float = 1.0) -> float:
+def linear_ramp(progress: torch.Tensor | float, length: float = 1.0) -> torch.Tensor:
     """Warm-up t / T up to 1, with T = `length` as a share of the training."""
-    return min(progress / length, 1.0) if length > 0 else 1.0
+    t = torch.as_tensor(progress, dtype=torch.float64)
+    return (t / length).clamp_max(1.0) if length > 0 else torch.ones_like(t)
 
 
-RAMPS = {"sigmoid": sigmoid_ramp, "linear": linear_ramp, "constant": lambda progress, length=1.0: 1.0}
+def no_ramp(progress: torch.Tensor | float, length: float = 1.0) -> torch.Tensor:
+    """1 from the start."""
+    return linear_ramp(progress, 0.0)
+
+
+RAMPS = {"sigmoid": sigmoid_ramp, "linear": linear_ramp, "constant": no_ramp}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..networks import SegmentationNet
-from .parts.copy_paste import component_labels, labelled_loss, labelled_regions, mix, pairs
+from .parts.copy_paste import COMPONENTS, LABELS_ONLY, component_labels, labelled_loss, labelled_regions, mix, pairs
 from .parts.mean_teacher import MeanTeacher
 
 
@@ -36,6 +36,7 @@ class BCP(MeanTeacher):
     """
 
     network = SegmentationNet
+    waits = COMPONENTS
     published_3d: ClassVar[dict[str, Any]] = {"pretraining": 2_000 / 17_000}
 
     def __init__(
@@ -55,11 +56,16 @@ class BCP(MeanTeacher):
         self.num_classes = predictor.num_classes
         self.absent, self.pretraining, self.box = absent, pretraining, box
 
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """See `Method.changes`: after the part on labels only."""
+        return (self.pretraining,)
+
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
-        if image_u is None or progress < self.pretraining:
+        if image_u is None or self.form == LABELS_ONLY:
             return {"loss": labelled_loss(self.predictor, image, label, self.box, self.absent)}
         pseudo = self._label(image_u)
         labelled, unlabelled = pairs(len(image), len(image_u), image.device)

@@ -80,7 +80,7 @@ class BetaFFT(CopyPasteTwins):
         self.low, self.mixup_weight = low, mixup_weight
 
     def learn_together(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `CopyPasteTwins.learn_together`."""
         taught = self.ask(image_u)
@@ -91,7 +91,7 @@ class BetaFFT(CopyPasteTwins):
         both, labels = (torch.cat(pair) for pair in zip((image, label), self.strong(image, label), strict=True))
         losses["loss_labelled"] = segmentation_loss(self.predictor.first(both), labels, absent=self.absent)
         losses["loss_mixup"] = self._mixup_loss(image_u, taught)
-        mixup_ramp = sigmoid_ramp(progress - self.pretraining, 1.0 - self.pretraining)
+        mixup_ramp = sigmoid_ramp(progress - self.pretraining, 1.0 - self.pretraining).float()
         loss = (
             losses["loss_supervised"]
             + losses["loss_labelled"]
@@ -106,7 +106,8 @@ class BetaFFT(CopyPasteTwins):
 
         The strong views are mixed by the same shares and have the same target.
         """
-        share = Beta(CONCENTRATION, CONCENTRATION).sample((len(image_u), *[1] * (image_u.dim() - 1))).to(image_u)
+        concentration = image_u.new_full([len(image_u), *[1] * (image_u.dim() - 1)], CONCENTRATION)
+        share = Beta(concentration, concentration).sample()
         strong, _ = self.strong(image_u, hard_labels(taught))
         weak, strong, target = (x.roll(-1, 0).lerp(x, share) for x in (image_u, strong, taught.softmax(1)))
         student = self.predictor.first(torch.cat([weak, strong])).float().softmax(1)
@@ -129,7 +130,7 @@ def low_pass(x: torch.Tensor, low: float) -> torch.Tensor:
     spectrum = torch.fft.rfftn(x.float(), dim=axes)
     for axis, size in zip(axes, sizes, strict=True):
         # The transform of a real image keeps only the frequencies from 0 on along its last axis.
-        frequencies = torch.fft.rfftfreq(size) if axis == axes[-1] else torch.fft.fftfreq(size)
-        kept = (frequencies.abs() <= low).to(x.device)
+        frequency = torch.fft.rfftfreq if axis == axes[-1] else torch.fft.fftfreq
+        kept = frequency(size, device=x.device).abs() <= low
         spectrum = spectrum * kept.view(-1, *[1] * (axes[-1] - axis))
     return torch.fft.irfftn(spectrum, s=sizes, dim=axes)

@@ -56,7 +56,7 @@ class CoBioNet(SemiSupervised):
         self.critics = nn.ModuleList(VoxelCritic(spatial_dims, channels) for _ in range(2))
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         images = image if image_u is None else torch.cat([image, image_u])

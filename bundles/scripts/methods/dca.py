@@ -14,7 +14,7 @@ from ..class_sizes import class_sizes
 from ..errors import UserError
 from ..grouping import Grouping, group_classes
 from ..losses import segmentation_loss
-from ..networks import DCANet, moving_average
+from ..networks import DCANet, MovingAverage
 from ..networks.blocks import crop_to
 from ..settings import expect_one_of
 from .base import SemiSupervised
@@ -116,7 +116,7 @@ class DCA(SemiSupervised):
         self.mix, self.jitter = mix, jitter
         self.absent = absent
         self.groups: Grouping | None = None
-        self.teacher = moving_average(predictor, teacher_decay) if teacher_decay > 0 else None
+        self.teacher = MovingAverage(predictor, teacher_decay) if teacher_decay > 0 else None
 
     def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
         """Divide: group the classes by their size in the labelled set, and give each expert its group."""
@@ -132,7 +132,7 @@ class DCA(SemiSupervised):
         return {} if self.groups is None else {"grouping": asdict(self.groups)}
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         net, labelled = self.predictor, len(image)
@@ -177,10 +177,9 @@ class DCA(SemiSupervised):
             if not self.label_split:
                 losses.append(segmentation_loss(logits, label, absent=self.absent))
                 continue
-            own = (self.predictor.owner == expert).nonzero().flatten() + 1
-            target = torch.where(torch.isin(label, own), label, torch.zeros_like(label))
-            classes = [0, *own.tolist()] if self.expert_dice == "own" else None
-            losses.append(segmentation_loss(logits, target, classes, self.absent))
+            own = functional.pad(self.predictor.owner == expert, [1, 0], value=True)  # background is everyone's
+            target = torch.where(own[label], label, 0)
+            losses.append(segmentation_loss(logits, target, own if self.expert_dice == "own" else None, self.absent))
         return torch.stack(losses).sum()
 
     @torch.no_grad()
@@ -205,7 +204,7 @@ class DCA(SemiSupervised):
         return paste(image_u, image_u.roll(-1, 0), boxes), paste(target, target.roll(-1, 0), boxes)
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: torch.Tensor | float) -> None:
         """See `Method.after_step`."""
         if self.teacher is not None:
             self.teacher.update_parameters(self.predictor)

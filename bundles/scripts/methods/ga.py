@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..class_sums import voxels_by_class
 from ..losses import voxel_cross_entropy
 from ..networks import SegmentationNet
 from .magicnet import MagicNet
@@ -85,5 +86,5 @@ def equilibrium_cross_entropy(
     loss = voxel_cross_entropy(logits, target).flatten()
     loss, kept = loss.topk(max(1, round(hardest * len(loss))), sorted=False)
     ids = target.flatten()[kept]
-    voxels = torch.bincount(ids, minlength=logits.shape[1]).float()
+    voxels = voxels_by_class(ids, logits.shape[1]).float()
     return (loss * voxels[ids] ** (balance - 1.0)).sum() / len(loss) ** balance

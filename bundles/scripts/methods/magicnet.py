@@ -82,7 +82,7 @@ class MagicNet(MeanTeacher):
         self.recent.start(torch.zeros(predictor.num_classes + 1))
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         images = image if image_u is None else torch.cat([image, image_u])

@@ -51,7 +51,7 @@ class MeanTeacherCopyPaste(MeanTeacher):
         self.jitter, self.absent = jitter, absent
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         images, target = image, label[:0]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..losses import segmentation_loss
-from ..networks import AttentionNet, Decoder
+from ..networks import AttentionNet, Decoder, move_towards
 from ..networks.blocks import crop_to, pad_to_multiple
 from .base import SemiSupervised
 from .parts.class_balance import keep_at_random, labelled_shares, rarest_rates
@@ -68,7 +68,7 @@ class SKCDF(SemiSupervised):
         self.rates.copy_(rarest_rates(labelled_shares(label_files, self.predictor.num_classes)))
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         net, labelled = self.predictor, len(image)
@@ -112,7 +112,7 @@ class SKCDF(SemiSupervised):
         )
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: torch.Tensor | float) -> None:
         """See `Method.after_step`."""
         net = self.predictor
         self._follow(self.labelled_decoder.out, self.labelled_balanced)
@@ -121,8 +121,7 @@ class SKCDF(SemiSupervised):
         self._follow(self.balanced, self.labelled_balanced)
 
     def _follow(self, slow: nn.Module, fast: nn.Module) -> None:
-        for mean, current in zip(slow.parameters(), fast.parameters(), strict=True):
-            mean.lerp_(current, 1.0 - self.decay)
+        move_towards(slow.parameters(), fast.parameters(), 1.0 - self.decay)
 
 
 def _both_heads(

@@ -53,6 +53,7 @@ class SSNet(SemiSupervised):
     """
 
     network = SegmentationNet
+    waits = "how many voxels of a class there are decides on the shapes of its memory and of its losses"
     published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
 
     def __init__(
@@ -85,7 +86,7 @@ class SSNet(SemiSupervised):
         self.separation = ClassSeparation(channels, predictor.num_classes, memory, voxels)
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         images = image if image_u is None else torch.cat([image, image_u])
@@ -108,7 +109,7 @@ class SSNet(SemiSupervised):
         """How far the adversarial disturbance moves the prediction from the images' logits [B, C, *spatial]."""
         scale = math.sqrt(images[0, 0].numel() / SIZE[images.dim() - 2])
         with frozen_statistics(self.predictor):
-            start = scale * self.probe * unit(torch.rand(images.shape) - 0.5).to(images)
+            start = scale * self.probe * unit(torch.rand(images.shape, device=images.device) - 0.5)
             start.requires_grad_()
             (steepest,) = torch.autograd.grad(dice_distance(self.predictor(images + start), logits), start)
             return dice_distance(self.predictor(images + scale * self.magnitude * unit(steepest)), logits)

@@ -28,7 +28,7 @@ class Supervised(Method):
         self.absent = absent
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         return {"loss": segmentation_loss(self.predictor(image), label, absent=self.absent)}

@@ -67,7 +67,7 @@ class UAMT(MeanTeacher):
         self.classes = BINARY if as_released else predictor.num_classes + 1
 
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
         logits = self.predictor(image if image_u is None else torch.cat([image, image_u]))
@@ -81,7 +81,7 @@ class UAMT(MeanTeacher):
         return {"loss": loss, **losses}
 
     @torch.no_grad()
-    def _ask(self, image_u: torch.Tensor, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def _ask(self, image_u: torch.Tensor, progress: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
         """The teacher's probabilities [B, C, *spatial] of [B, C_in, *spatial], and where it is sure [B, *spatial]."""
         mean = self._noisy(image_u)
         for _ in range(self.passes - 1):  # added up one by one: memory does not grow with their number

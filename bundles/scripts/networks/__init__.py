@@ -6,7 +6,7 @@ from .critic import VoxelCritic
 from .dca import DCANet
 from .deep_supervision import DeepSupervisionNet
 from .diffusion import LabelDiffusion
-from .ema import moving_average
+from .ema import MovingAverage, move_towards
 from .encoder_decoder import Decoder, Encoder, SegmentationNet
 from .location import LocationHead
 from .normalisation import frozen_statistics
@@ -22,13 +22,14 @@ __all__ = [
     "Encoder",
     "LabelDiffusion",
     "LocationHead",
+    "MovingAverage",
     "SegmentationNet",
     "TwinNet",
     "VoxelCritic",
     "autocast_dtype",
     "frozen_statistics",
     "miscomputed_in_bfloat16",
-    "moving_average",
+    "move_towards",
     "recompute_finest_levels",
     "stitch",
 ]

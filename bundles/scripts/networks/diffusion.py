@@ -51,6 +51,11 @@ class LabelDiffusion(nn.Module):
         offset = timesteps // sampling_steps - 1
         self.schedule = DDIMScheduler(timesteps, prediction_type="sample", steps_offset=offset)
         self.schedule.set_timesteps(sampling_steps)
+        self.sampled: list[int] = self.schedule.timesteps.tolist()
+        for name in ("alphas_cumprod", "final_alpha_cumprod"):  # buffers, so that they go where the network goes
+            value = getattr(self.schedule, name)
+            delattr(self.schedule, name)
+            self.schedule.register_buffer(name, value, persistent=False)
 
     def forward(self, encoder: Encoder, image: torch.Tensor, noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """Logits [B, K + 1, *spatial] of the maps that were `noisy` [B, K + 1, *spatial] at the time `steps` [B].
@@ -73,15 +78,15 @@ class LabelDiffusion(nn.Module):
         t is drawn evenly, per image; a_t is the product of all 1 - beta up to it (DDPM, formula 4).
         """
         clean = 2.0 * functional.one_hot(label.long(), self.channels).movedim(-1, 1).float() - 1.0
-        steps = torch.randint(self.schedule.num_train_timesteps, (len(label),)).to(label.device)
-        return self.schedule.add_noise(clean, torch.randn(clean.shape).to(clean.device), steps), steps
+        steps = torch.randint(self.schedule.num_train_timesteps, (len(label),), device=label.device)
+        return self.schedule.add_noise(clean, torch.randn(clean.shape, device=clean.device), steps), steps
 
     @torch.no_grad()
     def sample(self, encoder: Encoder, image: torch.Tensor) -> torch.Tensor:
         """Logits [B, K + 1, *spatial] of maps made of noise for images [B, C_in, *spatial] (DDIM, formula 12)."""
-        noisy = torch.randn(len(image), self.channels, *image.shape[2:]).to(image.device)
+        noisy = torch.randn(len(image), self.channels, *image.shape[2:], device=image.device)
         logits = noisy
-        for step in self.schedule.timesteps.tolist():
+        for step in self.sampled:
             steps = torch.full((len(image),), step, device=image.device)
             logits = self(encoder, image, noisy, steps).float()
             noisy, _ = self.schedule.step(2.0 * logits.softmax(1) - 1.0, step, noisy)

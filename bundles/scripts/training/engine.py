@@ -16,20 +16,27 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..data.streams import TwoStreamLoader
-from ..errors import UserError
 from ..methods.base import Method
-from ..networks import autocast_dtype, miscomputed_in_bfloat16, recompute_finest_levels
+from ..networks import miscomputed_in_bfloat16, recompute_finest_levels
 from ..settings import as_flag
+from .graphs import CudaGraphs, Replayed, obstacle
+from .step import Batch, Step
 
 logger = logging.getLogger(__name__)
+
+CHECK_EVERY = 50  # steps on a GPU; reading waits for the steps that are under way
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
     """Trains a `Method` on labelled and unlabelled batches.
 
-    A step is: the method's losses under autocast, backward, the optimizer's step, the schedule's step, and the method's
-    own update. `progress`, the share of the training that is done, is all a method knows of the time. What is random in
-    a step, such as dropout and mixing, depends only on its batch, on one process and on several.
+    A step is: the method's losses under autocast, backward, the optimizer's step, the method's own update (all of this
+    is `step.Step`), and the schedule's step. `progress`, the share of the training that is done, is all a method knows
+    of the time. What is random in a step, such as dropout and mixing, depends only on its number, on one process and on
+    several.
+
+    On a GPU the host only starts the steps: it reads whether the losses are finite every `CHECK_EVERY` steps and at the
+    end of an epoch, before anything is validated or saved.
 
     Args:
         device: where to run.
@@ -40,6 +47,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         lr_scheduler: stepped once per step; None keeps the learning rate.
         amp: use the reduced precision of `autocast_dtype`.
         checkpointing: take less memory and more time (see `networks.checkpointing`).
+        cuda_graphs: on a GPU, capture a step and replay it (see `graphs`), where the method allows it.
         inferer: MONAI's key `train::inferer`; methods call their networks themselves.
         key_train_metric, additional_metrics, metric_cmp_fn, train_handlers: as in MONAI's SupervisedTrainer.
 
@@ -57,6 +65,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
         amp: bool = True,
         checkpointing: bool = False,
+        cuda_graphs: bool = True,
         inferer: Inferer | None = None,
         key_train_metric: dict[str, Metric] | None = None,
         additional_metrics: dict[str, Metric] | None = None,
@@ -78,40 +87,43 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             amp=False,  # MONAI's autocast knows only CUDA
             decollate=False,
         )
-        self.method: Method = method.module if isinstance(method, DistributedDataParallel) else method
+        device = torch.device(device)
+        self.step = Step(method, optimizer, device, as_flag("amp", amp), tell=self.fire_event)
+        self.method, self.grad_scaler = self.step.method, self.step.grad_scaler
         if as_flag("checkpointing", checkpointing):
             recompute_finest_levels(self.method)
         self.lr_scheduler = lr_scheduler
-        self.autocast_dtype = autocast_dtype(device) if as_flag("amp", amp) else None
-        self.grad_scaler = torch.amp.GradScaler(torch.device(device).type, enabled=self.autocast_dtype == torch.float16)
+        self.cuda_graphs = as_flag("cuda_graphs", cuda_graphs) and device.type == "cuda"
+        self.check_every = CHECK_EVERY if device.type == "cuda" else 1
         self.loader = train_data_loader
         self.total_steps = max_epochs * len(train_data_loader)
+        self.add_event_handler(Events.STARTED, self._choose_a_way)
         self.add_event_handler(Events.EPOCH_STARTED, lambda: train_data_loader.set_epoch(self.state.epoch - 1))
 
+    def _choose_a_way(self) -> None:
+        """Take steps one by one, or by replaying one."""
+        self.take: Callable[[Batch, int], dict[str, torch.Tensor]] = lambda batch, form: self.step(batch)
+        if not self.cuda_graphs:
+            return
+        events = (IterationEvents.LOSS_COMPLETED, IterationEvents.BACKWARD_COMPLETED)
+        listened = "handlers listen within a step" if any(self._event_handlers[event] for event in events) else ""
+        if reason := obstacle(self.step) or listened:
+            logger.info("training: no CUDA graph of a step: %s", reason)
+        else:
+            self.take = Replayed(self.step, CudaGraphs(self.step.device))
+
     def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        torch.manual_seed(self.loader.step_seed(self.state.iteration - 1))
-        batch = {k: v.to(self.state.device, non_blocking=self.non_blocking) for k, v in batchdata.items()}
-        progress = (self.state.iteration - 1) / self.total_steps
-        if self.autocast_dtype == torch.bfloat16 and miscomputed_in_bfloat16(batch["image"]):
+        number = self.state.iteration
+        torch.manual_seed(self.loader.step_seed(number - 1))
+        batch = {k: v.to(self.state.device, non_blocking=True) for k, v in batchdata.items()}
+        if self.step.dtype == torch.bfloat16 and miscomputed_in_bfloat16(batch["image"]):
             logger.warning("torch computes wrong gradients in bfloat16 for this patch size on a CPU: using float32")
-            self.autocast_dtype = None
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.state.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            losses = self.network(batch["image"], batch["label"][:, 0].long(), batch.get("image_u"), progress)
-        loss = losses["loss"]
-        self.fire_event(IterationEvents.LOSS_COMPLETED)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"training: expected a finite loss, found {loss.item()} at step {self.state.iteration}; "
-                "lower `lr`, or look for extreme values in the images"
-            )
-        self.grad_scaler.scale(loss).backward()
-        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+            self.step.dtype = None
+        form = self.step.begin(number, (number - 1) / self.total_steps)
+        losses = self.take(batch, form)
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
-        self.method.after_step(progress)
         self.fire_event(IterationEvents.MODEL_COMPLETED)
-        return {name: value.detach() for name, value in losses.items()}
+        if number % self.check_every == 0 or number % len(self.loader) == 0:
+            self.step.expect_finite()
+        return losses

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.engines import Workflow
 from torch.nn import Module
@@ -47,7 +48,7 @@ class CurveLog:
         self.path = Path(path)
         self.validator, self.scores = validator, scores
         self.labels = class_names(labels or {})
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, torch.Tensor | float] = {}
         self.steps = 0
         self.started = time.monotonic()
 
@@ -62,7 +63,7 @@ class CurveLog:
 
     def _add(self, engine: SemiSupervisedTrainer) -> None:
         for name, value in engine.state.output.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+            self.sums[name] = self.sums.get(name, 0.0) + value.double()  # on their device: reading would wait for it
         self.steps += 1
 
     def _write(self, engine: SemiSupervisedTrainer) -> None:
@@ -73,7 +74,7 @@ class CurveLog:
             "step": engine.state.iteration,
             "seconds": round(time.monotonic() - self.started, 1),
             "lr": engine.optimizer.param_groups[0]["lr"],
-            **{name: total / max(1, self.steps) for name, total in self.sums.items()},
+            **{name: float(total) / max(1, self.steps) for name, total in self.sums.items()},
             **self._validation(engine.state.epoch),
         }
         rows = [*(r for r in self._earlier() if int(r["epoch"]) < engine.state.epoch), row]

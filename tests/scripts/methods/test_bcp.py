@@ -42,7 +42,9 @@ def test_labelled_images_are_pasted_into_each_other_at_first_and_where_there_are
     target = np.where(inside, label.numpy()[::-1], label.numpy())
     expected = sum(numpy_losses.segmentation(logits, target, mask=mask) for mask in (inside, ~inside))
     torch.manual_seed(3)
-    losses = method(image, label, image_u, 0.2) if without == "time" else method(image, label, None, 0.9)
+    progress, others = (0.2, image_u) if without == "time" else (0.9, None)
+    method.enter(progress)
+    losses = method(image, label, others, progress)
     assert losses["loss"].item() == pytest.approx(expected, rel=1e-4)
 
 

@@ -18,6 +18,7 @@ everyone = pytest.mark.parametrize("name", sorted(METHODS))
 
 def one_step(method, optimizer, data, progress):
     optimizer.zero_grad()
+    method.enter(progress)
     losses = method(*data, progress)
     losses["loss"].backward()
     optimizer.step()
@@ -43,6 +44,7 @@ def sgd(method):
 def test_loss_is_finite_and_of_float32_under_autocast(name):
     method = small_method(name)
     for progress in (0.0, 0.5, 1.0):
+        method.enter(progress)
         with torch.autocast("cpu", torch.bfloat16):
             losses = method(*batch(), progress)
         assert all(loss.isfinite() and loss.dtype == torch.float32 and loss.dim() == 0 for loss in losses.values())

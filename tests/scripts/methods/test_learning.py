@@ -65,6 +65,7 @@ def test_it_learns_the_phantom(name, slices):
     for step in range(STEPS):
         drawn, drawn_u = (torch.randperm(len(images))[:BATCH] for images in (image, image_u))
         optimizer.zero_grad()
+        method.enter(step / STEPS)
         method(image[drawn], label[drawn], image_u[drawn_u], step / STEPS)["loss"].backward()
         optimizer.step()
         schedule.step()

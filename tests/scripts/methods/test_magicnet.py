@@ -24,7 +24,7 @@ SHARES = torch.tensor([0.5, 0.1, 0.25, 0.05, 0.1, 0.0])
 def orders(images, seed=3):
     """Which image each quarter of every image comes from."""
     torch.manual_seed(seed)
-    return torch.stack([torch.randperm(images) for _ in QUARTERS], 1)
+    return torch.rand(images, len(QUARTERS)).argsort(0)
 
 
 def last_features(net, x):

@@ -21,7 +21,7 @@ def seed():
 
 
 def test_sigmoid_ramp_has_the_published_values():
-    assert [round(sigmoid_ramp(t), 4) for t in (0.0, 0.5, 1.0)] == [0.0067, 0.2865, 1.0]
+    assert [round(sigmoid_ramp(t).item(), 4) for t in (0.0, 0.5, 1.0)] == [0.0067, 0.2865, 1.0]
 
 
 @pytest.mark.parametrize("ramp", [sigmoid_ramp, linear_ramp])

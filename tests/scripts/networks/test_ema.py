@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from scripts.networks import moving_average
+from scripts.networks import MovingAverage
 
 
 def test_average_follows_the_warm_up_and_then_the_decay():
     net = nn.Linear(1, 1, bias=False)
-    teacher = moving_average(net, decay=0.75)
+    teacher = MovingAverage(net, decay=0.75)
     values = [3.0, 5.0, -1.0, 4.0, 0.5, 2.0, 7.0]
     expected = 0.0
     for t, value in enumerate(values):
@@ -21,7 +21,7 @@ def test_average_follows_the_warm_up_and_then_the_decay():
 
 def test_statistics_of_the_normalisation_are_copied():
     net = nn.BatchNorm1d(2)
-    teacher = moving_average(net)
+    teacher = MovingAverage(net)
     net(torch.randn(8, 2) + 3)
     teacher.update_parameters(net)
     net(torch.randn(8, 2) - 5)
@@ -32,11 +32,11 @@ def test_statistics_of_the_normalisation_are_copied():
 def test_state_dict_resumes_it_exactly():
     torch.manual_seed(0)
     net = nn.Linear(2, 2)
-    teacher = moving_average(net, decay=0.9)
+    teacher = MovingAverage(net, decay=0.9)
     for _ in range(4):
         nn.init.normal_(net.weight)
         teacher.update_parameters(net)
-    resumed = moving_average(nn.Linear(2, 2), decay=0.9)
+    resumed = MovingAverage(nn.Linear(2, 2), decay=0.9)
     resumed.load_state_dict(teacher.state_dict())
     nn.init.normal_(net.weight)
     for average in (teacher, resumed):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ...class_sizes import class_sizes
+from ...class_sums import voxels_by_class
 from ...networks import TwinNet
 from .cross_pseudo import CrossPseudo
 
@@ -29,8 +30,7 @@ def labelled_shares(label_files: Sequence[str], num_classes: int) -> torch.Tenso
 
 def batch_shares(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Shares [K + 1] of the classes, background first, in class ids [B, *spatial]."""
-    counts = torch.bincount(labels.flatten().long(), minlength=num_classes + 1)
-    return counts.float() / labels.numel()
+    return voxels_by_class(labels.long(), num_classes + 1).float() / labels.numel()
 
 
 class ClassShares(nn.Module):
@@ -151,8 +151,5 @@ def keep_rates(need: torch.Tensor, power: float) -> torch.Tensor:
 
 
 def keep_at_random(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """A mask [B, *spatial], true with the probability rates [C] of each voxel's class id in `labels` [B, *spatial].
-
-    Drawn from torch's generator on the CPU, which a resume checkpoint restores, so that every device draws the same.
-    """
-    return torch.rand(labels.shape).to(labels.device) < rates[labels]
+    """A mask [B, *spatial], true with the probability rates [C] of each voxel's class id in `labels` [B, *spatial]."""
+    return torch.rand(labels.shape, device=labels.device) < rates[labels]

@@ -81,14 +81,11 @@ class ClassSeparation(nn.Module):
 
 
 def draw_by_class(label: torch.Tensor, channels: int, most: int) -> torch.Tensor:
-    """Indices [M] into the flattened class ids [B, *spatial]: of each class all, or `most` at random with replacement.
-
-    Drawn from torch's generator on the CPU, which a resume checkpoint restores, so that every device draws the same.
-    """
+    """Indices [M] into the flattened ids [B, *spatial]: of each class all voxels, or `most` drawn with replacement."""
     ids, chosen = label.flatten(), []
     for c in range(channels):
         own = (ids == c).nonzero().flatten()
-        chosen.append(own if len(own) <= most else own[torch.randint(len(own), (most,)).to(own.device)])
+        chosen.append(own if len(own) <= most else own[torch.randint(len(own), (most,), device=own.device)])
     return torch.cat(chosen)
 
 

@@ -12,6 +12,9 @@ from ...losses import segmentation_loss, soft_dice
 from .mixing import paste, random_boxes
 from .pseudo_labels import hard_labels, largest_components
 
+COMPONENTS = "the connected parts of the pseudo-labels are found on the host"  # why they wait for it (`Method.waits`)
+LABELS_ONLY = 0  # the form of the first steps (`Method.changes`) of the methods here
+
 
 @dataclass(frozen=True)
 class Mixture:

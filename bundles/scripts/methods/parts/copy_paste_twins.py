@@ -7,9 +7,19 @@ from typing import Any, ClassVar
 
 import torch
 
-from ...networks import TwinNet, moving_average
+from ...networks import MovingAverage, TwinNet
 from ..base import SemiSupervised
-from .copy_paste import Mixture, component_labels, cross_dice, labelled_loss, labelled_regions, mix, pairs
+from .copy_paste import (
+    COMPONENTS,
+    LABELS_ONLY,
+    Mixture,
+    component_labels,
+    cross_dice,
+    labelled_loss,
+    labelled_regions,
+    mix,
+    pairs,
+)
 from .strong_views import change_intensities, cut_out_boxes
 
 
@@ -43,6 +53,7 @@ class CopyPasteTwins(SemiSupervised):
     """
 
     network = TwinNet
+    waits = COMPONENTS
     published_network: ClassVar[dict[str, Any]] = {"prediction": "first"}
 
     def __init__(
@@ -62,22 +73,27 @@ class CopyPasteTwins(SemiSupervised):
         super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         self.predictor: TwinNet = predictor
         predictor.second.load_state_dict(predictor.first.state_dict())
-        self.teacher = moving_average(predictor.first, teacher_decay)
+        self.teacher = MovingAverage(predictor.first, teacher_decay)
         self.absent, self.pretraining, self.box = absent, pretraining, box
         self.cross_weight, self.jitter, self.cut_out = cross_weight, jitter, cut_out
         self.alike = True  # whether this step leaves the second student a copy of the first
 
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """See `Method.changes`: after the part on labels only."""
+        return (self.pretraining,)
+
     def forward(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
-        self.alike = image_u is None or progress < self.pretraining
+        self.alike = image_u is None or self.form == LABELS_ONLY
         if image_u is None or self.alike:
             return {"loss": labelled_loss(self.predictor.first, image, label, self.box, self.absent)}
         return self.learn_together(image, label, image_u, progress)
 
     def learn_together(
-        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor, progress: float
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """The losses of a step of both students; arguments and result are those of `Method.forward`."""
         raise TypeError(f"{type(self).__name__} does not define its losses")
@@ -113,7 +129,7 @@ class CopyPasteTwins(SemiSupervised):
         return losses | {"loss_cross": cross_dice(logits, self.absent)}
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: torch.Tensor | float) -> None:
         """See `Method.after_step`."""
         self.teacher.update_parameters(self.predictor.first)
         if self.alike:

@@ -25,11 +25,8 @@ def from_cubes(cubes: torch.Tensor, grid: int) -> torch.Tensor:
 
 
 def random_orders(batch: int, positions: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Orders [B, positions] of the images, one per position; `orders.argsort(0)` undoes them.
-
-    Drawn from torch's generator on the CPU, which a resume checkpoint restores, so that every device draws the same.
-    """
-    return torch.stack([torch.randperm(batch) for _ in range(positions)], dim=1).to(device)
+    """Orders [B, positions] of the images, one per position, drawn evenly; `orders.argsort(0)` undoes them."""
+    return torch.rand(batch, positions, device=device).argsort(0)
 
 
 def exchange(x: torch.Tensor, orders: torch.Tensor, grid: int) -> torch.Tensor:

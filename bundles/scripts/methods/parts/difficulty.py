@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ...class_sums import sums_by_class, voxels_by_class
 from .class_balance import keep_rates
 from .pseudo_labels import hard_labels
 
@@ -155,11 +156,11 @@ class PerformanceBank(nn.Module):
 
 def hard_dice(predicted: torch.Tensor, label: torch.Tensor, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Dice [K + 1] of class ids [B, *spatial] over the whole batch, and which classes [K + 1] the label holds."""
-    counts = [
-        torch.bincount(ids.flatten(), minlength=num_classes + 1)
-        for ids in (label[predicted == label], predicted, label)
-    ]
-    return 2.0 * counts[0] / (counts[1] + counts[2]).clamp_min(1), counts[2] > 0
+    channels = num_classes + 1
+    # Where they differ, the voxel counts for a class more, which is left out again.
+    both = voxels_by_class(torch.where(predicted == label, label, channels), channels + 1)[:channels]
+    voxels, true = voxels_by_class(predicted, channels), voxels_by_class(label, channels)
+    return 2.0 * both / (voxels + true).clamp_min(1), true > 0
 
 
 def true_class_probability(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -172,7 +173,6 @@ def class_means(
     scores: Sequence[torch.Tensor], label: torch.Tensor, channels: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Means [S, C] of S scores [B, *spatial] over the voxels of each class, and which classes [C] have any."""
-    ids = label.flatten()
-    voxels = torch.bincount(ids, minlength=channels)
-    sums = torch.stack([score.new_zeros(channels).index_add(0, ids, score.flatten()) for score in scores])
+    voxels = voxels_by_class(label, channels)
+    sums = torch.stack([sums_by_class(score, label, channels) for score in scores])
     return sums / voxels.clamp_min(1), voxels > 0

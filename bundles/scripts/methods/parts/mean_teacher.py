@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...networks import moving_average
+from ...networks import MovingAverage
 from ..base import SemiSupervised
 
 
@@ -31,9 +31,9 @@ class MeanTeacher(SemiSupervised):
         teacher_decay: float = 0.99,
     ) -> None:
         super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
-        self.teacher = moving_average(predictor, teacher_decay)
+        self.teacher = MovingAverage(predictor, teacher_decay)
 
     @torch.no_grad()
-    def after_step(self, progress: float) -> None:
+    def after_step(self, progress: torch.Tensor | float) -> None:
         """See `Method.after_step`."""
         self.teacher.update_parameters(self.predictor)

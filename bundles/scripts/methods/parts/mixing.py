@@ -15,24 +15,22 @@ def random_boxes(
     smallest: float = SMALLEST_BOX,
     largest: float = LARGEST_BOX,
 ) -> torch.Tensor:
-    """A mask [B, *spatial], true in one random box per image, whose sides are between two shares of the image's.
-
-    Drawn from torch's generator on the CPU, which a resume checkpoint restores, so that every device draws the same.
-    """
-    mask = torch.zeros(batch, *size, dtype=torch.bool)
-    for image in mask:
-        box = []
-        for side in size:
-            length = max(1, round(side * float(torch.empty(1).uniform_(smallest, largest))))
-            first = int(torch.randint(0, side - length + 1, (1,)))
-            box.append(slice(first, first + length))
-        image[tuple(box)] = True
-    return mask.to(device)
+    """A mask [B, *spatial], true in one random box per image, whose sides are between two shares of the image's."""
+    mask = torch.ones(batch, *size, dtype=torch.bool, device=device)
+    for axis, side in enumerate(size):
+        shares = torch.empty(batch, 1, device=device).uniform_(smallest, largest)
+        length = (side * shares).round().clamp_min(1)
+        free = side - length
+        first = torch.minimum((torch.rand(batch, 1, device=device) * (free + 1)).floor(), free)
+        place = torch.arange(side, device=device)
+        inside = (place >= first) & (place < first + length)
+        mask &= inside.view(batch, *[side if other == axis else 1 for other in range(len(size))])
+    return mask
 
 
 def swap_at_random(mask: torch.Tensor) -> torch.Tensor:
     """Exchange inside and outside of the boxes [B, *spatial] for every image with probability one half."""
-    swap = (torch.rand(len(mask)) < 0.5).to(mask.device)
+    swap = torch.rand(len(mask), device=mask.device) < 0.5
     return mask ^ swap.view(-1, *[1] * (mask.dim() - 1))
 
 

@@ -10,11 +10,10 @@ from .mixing import random_boxes
 def change_intensities(image: torch.Tensor, strength: float) -> torch.Tensor:
     """[B, C_in, *spatial] with each image's brightness, then contrast, scaled by factors of up to 1 +- strength.
 
-    Brightness scales intensities, contrast their distance from the image's mean. Drawn from torch's generator on the
-    CPU, which a resume checkpoint restores.
+    Brightness scales intensities, contrast their distance from the image's mean.
     """
-    factors = torch.empty(2, len(image), *[1] * (image.dim() - 1)).uniform_(1.0 - strength, 1.0 + strength)
-    brightness, contrast = factors.to(image)
+    shape = [2, len(image), *[1] * (image.dim() - 1)]
+    brightness, contrast = image.new_empty(shape).uniform_(1.0 - strength, 1.0 + strength)
     image = image * brightness
     mean = image.mean(list(range(1, image.dim())), keepdim=True)
     return mean + (image - mean) * contrast
@@ -25,15 +24,15 @@ def cut_out_boxes(image: torch.Tensor, label: torch.Tensor, rate: float) -> tupl
 
     The noise is uniform between the smallest and the largest value of the image.
     """
-    hit = (torch.rand(len(image)) < rate).view(-1, *[1] * (label.dim() - 1))
-    box = (random_boxes(len(image), list(label.shape[1:])) & hit).to(image.device)
+    hit = torch.rand(len(image), device=image.device) < rate
+    boxes = random_boxes(len(image), list(label.shape[1:]), image.device)
+    box = boxes & hit.view(-1, *[1] * (label.dim() - 1))
     axes = list(range(1, image.dim()))
     lowest, highest = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
-    noise = lowest + (highest - lowest) * torch.rand(image.shape).to(image)
+    noise = lowest + (highest - lowest) * torch.rand(image.shape, device=image.device)
     return torch.where(box.unsqueeze(1), noise, image), label.masked_fill(box, 0)
 
 
 def add_noise(image: torch.Tensor, deviation: float) -> torch.Tensor:
     """[B, C_in, *spatial] plus Gaussian noise of this standard deviation, clipped at twice that."""
-    noise = (torch.randn(image.shape) * deviation).clamp(-2.0 * deviation, 2.0 * deviation)
-    return image + noise.to(image)
+    return image + (torch.randn(image.shape, device=image.device) * deviation).clamp(-2.0 * deviation, 2.0 * deviation)

@@ -14,6 +14,7 @@ both = pytest.mark.parametrize("name", ["abd", "beta_fft"])
 def step(method, progress, image_u):
     image, label, _ = batch()
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+    method.enter(progress)
     method(image, label, image_u, progress)["loss"].backward()
     optimizer.step()
     method.after_step(progress)
@@ -49,6 +50,7 @@ def test_labelled_images_are_pasted_into_each_other_at_first(name):
     method.predictor.first.register_forward_hook(lambda module, args, out: seen.append((args[0], out)))
     image, label, image_u = batch()
     image = label.unsqueeze(1).float() + torch.tensor([0.0, 10.0]).view(2, 1, 1, 1)  # tells image and class
+    method.enter(0.2)
     loss = method(image, label, image_u, 0.2)["loss"]
     (mixed, logits), *others = seen
     assert not others

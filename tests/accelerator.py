@@ -1,0 +1,77 @@
+"""Which methods wait for the host, and where, told on a CPU: `python -m tests.accelerator` prints it as JSON.
+
+Their steps run on fake tensors, which have shapes and no values, of a device that is not the CPU. Whatever needs a
+value (an `item`, a branch, `nonzero`) or brings numbers of the host to the device fails there, as it would fail while a
+CUDA graph is captured. In a process of its own, since torch cannot forget a device that it was told of.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import backend_registration
+
+from scripts.methods import METHODS
+from scripts.training.step import Step
+from tests.method_cases import batch, small_method
+
+NAME = "fakegpu"
+SIZES = {2: (32, 32), 3: (16, 16, 16)}
+
+
+def moved(value: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+    """A tensor of the shape and type of a real one, on the device."""
+    return FakeTensor(mode, value.detach().to("meta"), torch.device(NAME, 0))
+
+
+def move(module: nn.Module, mode: FakeTensorMode) -> None:
+    """Put parameters and buffers on the device; modules cannot do this themselves with fake tensors."""
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                part._parameters[name] = nn.Parameter(moved(parameter, mode), parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = moved(buffer, mode)
+
+
+def obstacle(name: str, dims: int, share: float, unlabelled: bool) -> str | None:
+    """What keeps a step of a method at this share of the training from running; None if nothing does."""
+    method = small_method(name, spatial_dims=dims)
+    real = dict(zip(("image", "label", "image_u"), batch(SIZES[dims]), strict=True))
+    mode, device = FakeTensorMode(), torch.device(NAME, 0)
+    move(method, mode)
+    data = {key: moved(values, mode) for key, values in real.items() if unlabelled or key != "image_u"}
+    with mode:
+        data["label"] = data["label"].unsqueeze(1)
+        optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9, foreach=True)
+        step = Step(method, optimizer, device, amp=False)
+        try:
+            step.begin(1, share)
+            step(data)
+        except Exception as error:  # each kind of fake tensor has its own
+            return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return None
+
+
+def main() -> None:
+    """Print {method: {case: obstacle or null}}, the cases being dimensions, share of the training, and images."""
+    backend_registration._setup_privateuseone_for_python_backend(NAME)
+    getattr(torch, NAME).get_amp_supported_dtype = lambda: [torch.bfloat16]  # for a context that changes nothing here
+    found: dict[str, dict[str, str | None]] = {}
+    for name in sys.argv[1:] or METHODS:
+        found[name] = {
+            "2D, at the end": obstacle(name, 2, 0.9, True),
+            "3D, at the end": obstacle(name, 3, 0.9, True),
+            "2D, at the end, labels only": obstacle(name, 2, 0.9, False),
+            "2D, at first": obstacle(name, 2, 0.1, True),
+        }
+    json.dump(found, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
