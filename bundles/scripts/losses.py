@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from .class_sums import sums_by_class
+from .by_class import sums_by_class
 from .settings import expect_one_of
 
 ABSENT_RULES = ("skip", "smooth", "probability")

@@ -9,6 +9,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from ..by_class import one_hot
 from ..losses import segmentation_loss
 from ..networks import TwinNet, VoxelCritic
 from .base import SemiSupervised
@@ -92,7 +93,7 @@ class CoBioNet(SemiSupervised):
 
     def _critics_loss(self, probabilities: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         """The critics' loss, out of both networks' softmax [B_l + B_u, C, *spatial] and the label [B_l, *spatial]."""
-        true = functional.one_hot(label.long(), self.predictor.num_classes + 1).movedim(-1, 1).float()
+        true = one_hot(label, self.predictor.num_classes + 1)
         losses = []
         for critic, u in zip(self.critics, probabilities, strict=True):
             # In one pass, so that the critic's normalisation does not tell labels from predictions.

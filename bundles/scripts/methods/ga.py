@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..class_sums import voxels_by_class
+from ..by_class import voxels_by_class
 from ..losses import voxel_cross_entropy
 from ..networks import SegmentationNet
 from .magicnet import MagicNet

@@ -13,6 +13,7 @@ from monai.utils import unsqueeze_right
 from torch import nn
 from torch.nn import functional
 
+from ..by_class import one_hot
 from .blocks import crop_to, pad_to_multiple
 from .encoder_decoder import Encoder, SegmentationNet, level_widths
 from .normalisation import frozen_statistics
@@ -77,7 +78,7 @@ class LabelDiffusion(nn.Module):
 
         t is drawn evenly, per image; a_t is the product of all 1 - beta up to it (DDPM, formula 4).
         """
-        clean = 2.0 * functional.one_hot(label.long(), self.channels).movedim(-1, 1).float() - 1.0
+        clean = 2.0 * one_hot(label, self.channels) - 1.0
         steps = torch.randint(self.schedule.num_train_timesteps, (len(label),), device=label.device)
         return self.schedule.add_noise(clean, torch.randn(clean.shape, device=clean.device), steps), steps
 

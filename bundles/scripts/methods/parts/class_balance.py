@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from ...by_class import voxels_by_class
 from ...class_sizes import class_sizes
-from ...class_sums import voxels_by_class
 from ...networks import TwinNet
 from .cross_pseudo import CrossPseudo
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ...class_sums import sums_by_class, voxels_by_class
+from ...by_class import sums_by_class, voxels_by_class
 from .class_balance import keep_rates
 from .pseudo_labels import hard_labels
 

@@ -1,4 +1,4 @@
-"""Sums over the voxels of each class, in the way that is fast where the tensors are."""
+"""What is counted, added up or told apart by class, in the way that is fast where the tensors are."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def voxels_by_class(ids: torch.Tensor, classes: int) -> torch.Tensor:
 def _is_class(ids: torch.Tensor, classes: int) -> torch.Tensor:
     """[classes, voxels], bool."""
     return ids.flatten() == torch.arange(classes, device=ids.device).unsqueeze(1)
+
+
+def one_hot(ids: torch.Tensor, classes: int) -> torch.Tensor:
+    """Class ids [B, *spatial] to 1 in the channel of the class and 0 in the others: float32 [B, classes, *spatial].
+
+    Torch's own looks at the ids on a CPU, and puts the channels last.
+    """
+    each = torch.arange(classes, device=ids.device).view(-1, *[1] * (ids.dim() - 1))
+    return (ids.unsqueeze(1) == each).float()
