@@ -49,7 +49,7 @@ class Tracer:
     def capture(self, step: Step, batch: Batch) -> Captured:
         self.captures += 1
         static = {name: values.clone() for name, values in batch.items()}
-        step.expect_finite = lambda: None  # type: ignore[method-assign] - a GPU does not look within a step
+        step.expect_finite = lambda: None  # type: ignore[method-assign]  # a GPU does not look within a step
         tensors = [*step.method.state_dict().values(), *(s["momentum_buffer"] for s in step.optimizer.state.values())]
         before, seed = copy.deepcopy(tensors), torch.get_rng_state()
         try:
@@ -113,15 +113,24 @@ def test_other_shapes_and_other_forms_are_captured_anew() -> None:
     assert tracer.captures == 4
 
 
-def test_a_step_that_cannot_be_captured_is_taken_in_the_usual_way_and_one_line_says_why(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    step, eager = make_step("bcp"), make_step("bcp")  # its components are found by SciPy
+class Refusing(Tracer):
+    """A device that records nothing."""
+
+    def capture(self, step: Step, batch: Batch) -> Captured:
+        self.captures += 1
+        step(batch)["loss"].new_zeros(1).view(2)  # in the middle of it
+        raise AssertionError
+
+
+def test_where_a_capture_fails_steps_are_taken_as_usual_and_one_line_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    step, tracer = make_step("dca"), Refusing()
     with caplog.at_level(logging.WARNING):
-        found = take(step, WARM_UP + 3, Replayed(step, Tracer()))
-    assert found == take(eager, WARM_UP + 3)
-    assert [record.message for record in caplog.records if "CUDA graph" in record.message] == [
-        f"training: no CUDA graph of a step ({caplog.records[0].args[0]}); each step is started anew"  # type: ignore[index]
+        found = take(step, WARM_UP + 3, Replayed(step, tracer))
+    assert tracer.captures == 1
+    assert len(found) == WARM_UP + 3
+    assert step.optimizer.param_groups[0]["lr"] == 0.1 / (WARM_UP + 3)
+    assert caplog.messages == [
+        "training: no CUDA graph of a step (shape '[2]' is invalid for input of size 1); each step is started anew"
     ]
 
 
