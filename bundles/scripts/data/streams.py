@@ -58,32 +58,33 @@ class SampleDataset(Dataset[Any]):
         item = dict(self.volumes[volume])
         if self.slice_axis is not None:
             tensors = {k: v for k, v in item.items() if k in KEYS}
-            item = {k: _as_tensor(v).select(1 + self.slice_axis, position) for k, v in tensors.items()}
+            item = {k: as_tensor(v).select(1 + self.slice_axis, position) for k, v in tensors.items()}
         # One state for all transforms: seeding one for each of them takes longer than a turn or a flip.
-        _draw_from(np.random.RandomState(np.random.PCG64(seed)), self.transform)
-        with _without_metadata():
+        draw_from(np.random.RandomState(np.random.PCG64(seed)), self.transform)
+        with without_metadata():
             drawn = self.transform(item)
         if isinstance(drawn, list):  # MONAI's crops by class give a list, even of one
             drawn = drawn[0]
-        return {k: _as_tensor(v).float() for k, v in drawn.items() if k in KEYS}
+        return {k: as_tensor(v).float() for k, v in drawn.items() if k in KEYS}
 
 
-def _draw_from(state: np.random.RandomState, transform: Any) -> None:
+def draw_from(state: np.random.RandomState, transform: Any) -> None:
     """Let the random transforms in this one, however deep, draw their numbers from `state`, one after the other."""
     if isinstance(transform, Compose):  # its own way gives each of its transforms a new state, seeded from its own
         Randomizable.set_random_state(transform, state=state)
         for one in transform.transforms:
-            _draw_from(state, one)
+            draw_from(state, one)
     elif isinstance(transform, Randomizable):
         transform.set_random_state(state=state)
 
 
-def _as_tensor(value: torch.Tensor) -> torch.Tensor:
+def as_tensor(value: torch.Tensor) -> torch.Tensor:
+    """The value as a plain tensor."""
     return value.as_tensor() if isinstance(value, MetaTensor) else torch.as_tensor(value)
 
 
 @contextlib.contextmanager
-def _without_metadata() -> Iterator[None]:
+def without_metadata() -> Iterator[None]:
     """Let MONAI's transforms pass on plain tensors; the values are the same."""
     tracked = get_track_meta()
     set_track_meta(False)
@@ -181,6 +182,7 @@ class TwoStreamLoader:
         steps: steps per epoch of a single process; several share them.
         seed: of order and augmentation.
         num_workers: worker processes; the batches do not depend on it.
+        pin_memory: put batches where a GPU can fetch them while it works.
 
     Raises:
         UserError: no labelled sample.
@@ -202,6 +204,7 @@ class TwoStreamLoader:
         steps: int,
         seed: int,
         num_workers: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         if len(labelled) == 0:
             raise UserError("labelled cases: expected at least one, found none; check the datalist and `percent`")
@@ -216,7 +219,11 @@ class TwoStreamLoader:
             torch.distributed.get_world_size() if distributed else 1,
         )
         self.loader = DataLoader(
-            _Streams((labelled, unlabelled)), batch_sampler=self.sampler, collate_fn=_collate, num_workers=num_workers
+            _Streams((labelled, unlabelled)),
+            batch_sampler=self.sampler,
+            collate_fn=_collate,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
         )
 
     def set_epoch(self, epoch: int) -> None:

@@ -189,16 +189,19 @@ class RandTurnOrRotated(RandomizableTransform, MapTransform):
         for key, mode in self.key_iterator(item, self.mode):
             image = item[key]
             if self.rotates:
-                grid = self._grid(*image.shape[1:]) if grid is None else grid
+                if grid is None:
+                    size = list(image.shape[1:])
+                    grid = affine_grid(rotation(self.angle, size), [1, 1, *size], align_corners=False)
                 item[key] = grid_sample(image[None].float(), grid, mode, "border", align_corners=False)[0]
             else:
                 turned = image.rot90(self.turns, (1, 2))
                 item[key] = turned.flip(1) if self.flips else turned
         return item
 
-    def _grid(self, height: int, width: int) -> torch.Tensor:
-        """Where each voxel of the rotated image comes from."""
-        cosine, sine = math.cos(self.angle), math.sin(self.angle)
-        # torch counts both axes from -1 to 1, whatever their lengths.
-        theta = torch.tensor([[[cosine, sine * height / width, 0.0], [-sine * width / height, cosine, 0.0]]])
-        return affine_grid(theta, [1, 1, height, width], align_corners=False)
+
+def rotation(angle: float, size: Sequence[int]) -> torch.Tensor:
+    """The theta [1, 2, 3] of `affine_grid` that rotates a slice of this height and width by an angle in radians."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    height, width = size
+    # torch counts both axes from -1 to 1, whatever their lengths.
+    return torch.tensor([[[cosine, sine * height / width, 0.0], [-sine * width / height, cosine, 0.0]]])

@@ -24,7 +24,7 @@ from .step import Batch, Step
 
 logger = logging.getLogger(__name__)
 
-CHECK_EVERY = 50  # steps on a GPU; reading waits for the steps that are under way
+CHECK_EVERY = 25  # steps on a GPU; reading waits for the steps that are under way
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
