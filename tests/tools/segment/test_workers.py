@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from scripts.errors import UserError
+from tests.tools.fake_gpus import Machine
+from tools.common import gpus
+from tools.common.gpus import gpus_for
 from tools.segment.cases import Case
 from tools.segment.request import Request
 from tools.segment.workers import segment_here, segment_in_processes
@@ -37,8 +40,11 @@ class Stand(Request):
 
     def segment(self, case: Case) -> str | None:
         self.note(case.name)
+        if case.name.startswith("see"):
+            self.wait_for(2)  # else one process might take all the cases
+            self.note(f"{os.environ.get(gpus.VISIBLE)}|{os.environ.get(gpus.PIPES)}")
         logging.getLogger("tools.stand").info("%s: with %s threads", case.name, os.environ.get("OMP_NUM_THREADS"))
-        if case.name == "killed":
+        if case.name.endswith("killed"):
             os.kill(os.getpid(), signal.SIGKILL)
         if case.name == "endless":
             try:
@@ -46,11 +52,15 @@ class Stand(Request):
                 time.sleep(60)
             finally:
                 self.note("cleaned")
-        if case.name == "patient":  # until a third process is there
-            deadline = time.monotonic() + 10
-            while self.noted.count("loaded") < 3 and time.monotonic() < deadline:
-                time.sleep(0.01)
+        if case.name == "patient":
+            self.wait_for(3)
         return "it is broken" if case.name == "bad" else None
+
+    def wait_for(self, processes: int) -> None:
+        """Until so many are or were there."""
+        deadline = time.monotonic() + 10
+        while self.noted.count("loaded") < processes and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def note(self, what: str) -> None:
         """Processes add whole lines to one file."""
@@ -133,6 +143,27 @@ def test_a_process_that_is_killed_takes_its_own_case_with_it_and_another_goes_on
     assert "was killed by signal 9 (SIGKILL); the system does so when memory runs out" in problem
     assert told.outcomes == dict.fromkeys(["patient", *NAMES])
     assert sorted(request_.noted) == sorted([*NAMES, "killed", "patient", *["loaded"] * 3])
+
+
+@pytest.mark.parametrize(("names", "shared"), [(["GPU-1", "GPU-2"], False), (["GPU-1"], True)])
+def test_processes_take_the_gpus_by_turns(request_: Stand, machine: Machine, names: list[str], shared: bool) -> None:
+    machine.has(*names)
+    machine.has_mps()
+    with gpus_for(2) as found:
+        segment_in_processes([Case("see"), Case("see too")], request_, 2, Told(), found)
+    told = [word.split("|") for word in request_.noted if "|" in word]
+    assert sorted(name for name, _ in told) == (names if len(names) == 2 else names * 2)
+    assert {pipes for _, pipes in told} == {machine.called[0][2] if shared else "None"}
+
+
+def test_process_that_takes_the_place_of_a_dead_one_takes_its_gpu(request_: Stand, machine: Machine) -> None:
+    machine.has("GPU-1", "GPU-2")
+    with gpus_for(2) as found:
+        segment_in_processes([Case("patient"), Case("see killed"), Case("see")], request_, 2, Told(), found)
+        with found.one() as first, found.one() as second:
+            assert {each[gpus.VISIBLE] for each in (first, second)} == {"GPU-1", "GPU-2"}
+    dead, its_place = (word for word in request_.noted if "|" in word)
+    assert its_place == dead
 
 
 def test_a_mistake_that_all_cases_share_is_told_once(request_: Stand) -> None:
