@@ -83,6 +83,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             recompute_finest_levels(self.method)
         self.lr_scheduler = lr_scheduler
         self.autocast_dtype = autocast_dtype(device) if as_flag("amp", amp) else None
+        if self.autocast_dtype == torch.float16:
+            logger.info("this GPU has no instructions for bfloat16: using float16 with a scaled loss")
         self.grad_scaler = torch.amp.GradScaler(torch.device(device).type, enabled=self.autocast_dtype == torch.float16)
         self.loader = train_data_loader
         self.total_steps = max_epochs * len(train_data_loader)

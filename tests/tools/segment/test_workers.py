@@ -33,6 +33,10 @@ class Stand(Request):
     def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
         if self.mistake == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.mistake == "full gpu":
+            import torch  # here, since the processes of the other tests need not wait for it
+
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         if self.mistake:
             raise UserError(self.mistake)
         self.note("loaded")
@@ -169,6 +173,11 @@ def test_process_that_takes_the_place_of_a_dead_one_takes_its_gpu(request_: Stan
 def test_a_mistake_that_all_cases_share_is_told_once(request_: Stand) -> None:
     with pytest.raises(UserError, match="no model"):
         segment_in_processes(CASES, Stand(**(vars(request_) | {"mistake": "no model"})), 2, Told())
+
+
+def test_a_gpu_without_room_for_the_networks_is_told_once(request_: Stand) -> None:
+    with pytest.raises(UserError, match=r"^GPU memory: expected room .* 2.00 GiB asked for.* fewer `--workers`"):
+        segment_in_processes(CASES, Stand(**(vars(request_) | {"mistake": "full gpu"})), 2, Told())
 
 
 def test_a_process_that_dies_before_its_first_case_is_a_mistake(request_: Stand) -> None:
