@@ -124,6 +124,17 @@ def test_the_settings_of_an_export_need_no_code_of_the_bundle(bundle: Path) -> N
     assert {key for key in own if own[key] != plain[key]} <= {"postprocessing"}
 
 
+def test_device_is_looked_at_before_data_weights_and_other_processes(bundle: Path) -> None:
+    names = [path.stem for path in (bundle / "configs").glob("*.json") if "initialize" in config(bundle, path.stem)]
+    assert len(names) == 4
+    for name in names:
+        first = config(bundle, name)["initialize"]
+        targets = [step["_target_"] if isinstance(step, dict) else step for step in first]
+        assert targets[1] == "scripts.errors.report_in_one_line", name
+        before = [word for word in targets[2 : targets.index("scripts.settings.expect_device")] if "memory" not in word]
+        assert before == [], name
+
+
 def expressions(content: Any) -> Iterator[str]:
     if isinstance(content, str) and content.startswith("$"):
         yield content

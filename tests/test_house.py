@@ -31,7 +31,7 @@ FORBIDDEN_KEYWORDS = {"weights_only": False, "allow_pickle": True, "shell": True
 # The direction of the data flow: a room imports none of those that stand further along, or aside.
 ROOMS = {"data", "grouping", "losses", "networks", "methods", "training", "inference", "scoring"}
 NOT_ABOVE = {
-    **dict.fromkeys(("errors", "files", "settings", "checkpoints", "class_sizes"), ROOMS),
+    **dict.fromkeys(("errors", "gpu_memory", "files", "settings", "checkpoints", "class_sizes"), ROOMS),
     "grouping": ROOMS - {"grouping"},
     "data": ROOMS - {"data"},
     "networks": ROOMS - {"networks"},

@@ -11,7 +11,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from scripts.errors import UserError, did_you_mean, user_message
+from scripts.errors import did_you_mean, user_message
 
 VERBS = {
     "demo": "train, evaluate and infer a bundle on the embedded phantom",
@@ -51,7 +51,7 @@ def run_command(module: str, prog: str, description: str, argv: Sequence[str]) -
         parser = argparse.ArgumentParser(prog=prog, description=description)
         command.add_arguments(parser)
         return int(command.run(parser.parse_args(argv)))
-    except (UserError, OSError) as error:
+    except Exception as error:
         message = user_message(error)
         if message is None:
             raise

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
+from .gpu_memory import full_gpu
+
 
 class UserError(ValueError):
     """A mistake in the user's files, settings or command; its message is one line to print as it is.
@@ -57,6 +59,9 @@ def user_message(error: BaseException | None) -> str | None:
             return str(error)
         if isinstance(error, OSError) and error.errno in DISK_ADVICE:
             return f"{error.filename or 'the output'}: {DISK_ADVICE[error.errno]}"
+        full = full_gpu(error)
+        if full is not None:
+            return full
         error = error.__cause__ or error.__context__
     return None
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from .errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
 
 
 def expect_one_of(name: str, value: object, allowed: Iterable[str]) -> None:
@@ -46,6 +50,42 @@ def expect_volume_settings(spacing: Sequence[float], window: Sequence[float], ov
     shares = [overlap] if isinstance(overlap, int | float) else list(overlap)
     if len(shares) not in (1, 3) or not all(0 <= share < 1 for share in shares):
         raise UserError(f"overlap: expected shares from 0 to below 1, found {overlap}; set `overlap`")
+
+
+def device_named(name: str, value: object) -> torch.device:
+    """The device that a setting names, whether this machine has it or not.
+
+    Raises:
+        UserError: it names none.
+    """
+    import torch  # here, since the tools import this module and start fast
+
+    try:
+        return torch.device(value)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        raise UserError(
+            f"{name}: expected a device such as cpu or cuda:0, found {value!r}; name one, or leave it to the config"
+        ) from None
+
+
+def expect_device(name: str, value: object) -> None:
+    """Make sure that this machine has a device, before data are loaded and a network is sent there.
+
+    Raises:
+        UserError: it has not, or the setting names none.
+    """
+    import torch
+
+    device = device_named(name, value)
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = torch.accelerator.device_count() if kind is not None else 0
+    if device.type == "cpu" or (kind is not None and device.type == kind.type and (device.index or 0) < count):
+        return
+    known = ", ".join(["cpu", *(f"{kind}:{index}" for index in range(count))])
+    mend = "name one of these, or leave it to the config"
+    if device.type == "cuda" and torch.version.cuda is None:
+        mend = "this torch is built without CUDA: install one that has it, or choose cpu"
+    raise UserError(f"{name}: expected one of this machine ({known}), found {device}; {mend}")
 
 
 def as_flag(name: str, value: object) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.acdc_download import add_patient
+from tests.tools.fake_gpus import Machine
 from tests.tools.trainings import SMALL, Compare, Trainings, stand_in
 from tools.__main__ import main
 
@@ -84,3 +85,9 @@ def table(output: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         return printed.err if code else printed.out
 
     return run
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine whose GPUs the test chooses."""
+    return Machine(tmp_path, monkeypatch)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tools.__main__ import VERBS, main
 
@@ -91,3 +92,15 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "write_bytes", broken)
     with pytest.raises(OSError, match="Input/output error"):
         main(["phantom", "--kind", "heart", "--output", str(tmp_path / "out"), "--size", "32", "32", "4"])
+
+
+def test_full_gpu_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["phantom", "--kind", "heart", "--output", str(tmp_path / "out"), "--size", "32", "32", "4"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: GPU memory: expected room for a step (")

@@ -10,6 +10,7 @@ from pydoc import ErrorDuringImport, locate
 from typing import TYPE_CHECKING, Any
 
 from scripts.errors import UserError
+from scripts.settings import device_named, expect_device
 
 from ..common.config import SEPARATOR
 from ..common.findings import Findings, hint
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 CHECKS = "scripts.settings."  # functions that look at settings and do nothing else
+DEVICE_CHECK = "scripts.settings.expect_device"
 PRESET_KEY = re.compile(r"@presets\[@preset\]\[['\"](\w+)['\"]\]")
 
 
@@ -57,8 +59,23 @@ def _check_target(item_id: str, target: str, component: Mapping[str, Any], value
         unknown = object()
         keys = [key for key in component if key not in SPECIAL_KEYS]
         given = {key: values.get(f"{item_id}{SEPARATOR}{key}", object, unknown) for key in keys}
-        if unknown not in given.values():
+        if unknown not in given.values() and target == DEVICE_CHECK:
+            _check_device(given, findings)
+        elif unknown not in given.values():
             _check_settings(item_id, found, given, findings)
+
+
+def _check_device(given: Mapping[str, Any], findings: Findings) -> None:
+    """A device that this machine lacks is no mistake: the config may be meant for another one."""
+    try:
+        device_named(**given)
+    except UserError as error:
+        findings.error(error)
+        return
+    try:
+        expect_device(**given)
+    except UserError as error:
+        findings.note(str(error))
 
 
 def _check_settings(item_id: str, check: Callable[..., Any], given: Mapping[str, Any], findings: Findings) -> None:

@@ -25,9 +25,15 @@ def read_pairs(words: Sequence[str], option: str) -> dict[str, str]:
 
 
 def add_executor_arguments(parser: argparse.ArgumentParser, workers: str) -> None:
-    """Declare `--executor`, `--workers` and `--slurm`; `workers` is the help of the second."""
+    """Declare `--executor`, `--workers`, `--no-mps` and `--slurm`; `workers` is the help of the second."""
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="(default: %(default)s)")
     parser.add_argument("--workers", type=int, metavar="N", help=workers)
+    parser.add_argument(
+        "--no-mps",
+        dest="mps",
+        action="store_false",
+        help="do not start NVIDIA's multi-process service where processes share a GPU",
+    )
     parser.add_argument(
         "--slurm",
         nargs="+",

@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts.errors import UserError
 
 from ..common.arguments import add_executor_arguments, read_pairs, slurm_parameters
+from ..common.gpus import gpus_for
 from ..common.stopping import STOPPED, ends_like_an_interrupt
 from .executors import run_here, run_on_cluster
 from .plan import plan
@@ -67,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
             if args.executor == "slurm":
                 run_on_cluster(todo, args.test, args.workers or len(todo), progress, request.output, slurm)
             else:
-                run_here(todo, args.test, args.workers or 1, progress)
+                workers = args.workers or 1
+                with gpus_for(min(workers, len(todo)), request.overrides, args.mps) as gpus:
+                    run_here(todo, args.test, workers, progress, gpus=gpus)
     except KeyboardInterrupt:
         progress.close()
         submitted = " (submitted jobs go on by themselves)" if args.executor == "slurm" else ""

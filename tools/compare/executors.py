@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.clusters import submit, wait
+from ..common.gpus import Gpus
 from .runs import Launcher, Processes, perform
 from .state import FAILED, Run, held, is_finished, now, read_state, write_state
 
@@ -22,6 +23,7 @@ def run_here(
     workers: int,
     watch: Callable[[Sequence[Run]], None],
     launcher: Launcher | None = None,
+    gpus: Gpus | None = None,
 ) -> None:
     """Work on the runs with several workers; end what runs if the user interrupts.
 
@@ -31,11 +33,17 @@ def run_here(
         workers: how many at the same time; several share the processors.
         watch: is called again and again with the runs that are not over.
         launcher: starts the commands.
+        gpus: the runs take them by turns; None leaves the choice to each.
     """
-    launcher = launcher or Processes()
+    launcher, gpus = launcher or Processes(), gpus or Gpus()
     pool = ThreadPoolExecutor(workers)
     threads = max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 else None
-    pending = {run: pool.submit(perform, run.folder, launcher, test, threads) for run in runs}
+
+    def work(run: Run) -> str:
+        with gpus.one() as variables:
+            return perform(run.folder, launcher, test, threads, variables)
+
+    pending = {run: pool.submit(work, run) for run in runs}
     try:
         wait({run: partial(_ended, future) for run, future in pending.items()}, watch)
     except BaseException:

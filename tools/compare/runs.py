@@ -96,7 +96,13 @@ class Processes:
             process.terminate()
 
 
-def perform(folder: Path, launcher: Launcher, test: bool = False, threads: int | None = None) -> str:
+def perform(
+    folder: Path,
+    launcher: Launcher,
+    test: bool = False,
+    threads: int | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Do what is left of a run: train, or go on with the training; score the validation set; with `test` the test set.
 
     Args:
@@ -104,6 +110,7 @@ def perform(folder: Path, launcher: Launcher, test: bool = False, threads: int |
         launcher: runs the commands.
         test: score the test set, if that has not been done.
         threads: of torch in each command, unless OMP_NUM_THREADS says; None leaves it to torch.
+        variables: of the environment of each command, such as the GPU that it sees.
 
     Returns:
         The state that the run is in now: done, failed (its state.json says why), queued if the user stopped it, or busy
@@ -118,7 +125,7 @@ def perform(folder: Path, launcher: Launcher, test: bool = False, threads: int |
         commands = read_json(folder / RUN, "description of a run")["commands"]
         # Unbuffered, so that the log ends with what ended the command.
         environment = ({} if threads is None else {"OMP_NUM_THREADS": str(threads)}) | dict(os.environ)
-        environment["PYTHONUNBUFFERED"] = "1"
+        environment |= {"PYTHONUNBUFFERED": "1", **(variables or {})}
         begun = time.monotonic()
         about = {"host": socket.gethostname(), "process": os.getpid()}
         write_state(folder, state=RUNNING, started=now(), code=_codes(state), error=None, finished=None, **about)

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    from ..common.gpus import gpus_for
     from .results import RECORD, read_rows, write_table
     from .shards import read_shard, segment_on_cluster
     from .workers import quiet, segment_here, segment_in_processes
@@ -108,7 +109,9 @@ def run(args: argparse.Namespace) -> int:
             if args.executor == "slurm":
                 segment_on_cluster(cases, request, workers, tell, slurm)
             elif min(workers, len(cases)) > 1:
-                segment_in_processes(cases, request, workers, tell)
+                chosen = [word.partition("=")[0] for word in args.settings] + ["device"] * (args.device is not None)
+                with gpus_for(min(workers, len(cases)), chosen, args.mps) as gpus:
+                    segment_in_processes(cases, request, workers, tell, gpus)
             elif cases:
                 segment_here(cases, request, tell, progress=len(cases) == 1 and sys.stderr.isatty())
     except KeyboardInterrupt:

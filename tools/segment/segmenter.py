@@ -16,11 +16,12 @@ from monai.transforms import Invertd, SaveImaged
 from numpy.typing import NDArray
 from torch import nn
 
-from scripts.errors import UserError, first_line
+from scripts.errors import UserError
 from scripts.files import sha256
 from scripts.inference.backends import for_inference
 from scripts.inference.native_grid import LabelsOnImageGridd, resampled
 from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
+from scripts.settings import expect_device
 
 from ..common.findings import Findings
 from ..common.merging import load_config, parse_overrides
@@ -199,11 +200,6 @@ def _overrides(bundle: Path, checkpoint: Path, options: Options) -> dict[str, An
         overrides["overlap"] = FAST_OVERLAP
         overrides["inferer::roi_size"] = f"$[int({FAST_WINDOW} * voxels) for voxels in @patch_size]"
     if options.device is not None:
-        try:
-            torch.empty(0, device=options.device)
-        except Exception as error:  # torch raises several kinds
-            raise UserError(
-                f"--device: expected one of this machine, found {options.device!r}: {first_line(error)}"
-            ) from None
+        expect_device("--device", options.device)
         overrides["device"] = f"$torch.device({options.device!r})"
     return overrides | chosen

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from scripts.errors import UserError, user_message
 
+from ..common.gpus import Gpus
 from ..common.stopping import killed_by
 from .cases import Case
 from .request import Request
@@ -47,7 +48,9 @@ def segment_here(cases: Sequence[Case], request: Request, tell: Tell, progress: 
         tell(case, segment(case))
 
 
-def segment_in_processes(cases: Sequence[Case], request: Request, workers: int, tell: Tell) -> None:
+def segment_in_processes(
+    cases: Sequence[Case], request: Request, workers: int, tell: Tell, gpus: Gpus | None = None
+) -> None:
     """Segment the cases in several processes; each takes the next case when it is done with one.
 
     A process that dies takes its case with it, and another one takes its place. Whatever ends this function ends them.
@@ -57,6 +60,7 @@ def segment_in_processes(cases: Sequence[Case], request: Request, workers: int, 
         request: what to make of them.
         workers: how many processes; they share the processors, unless OMP_NUM_THREADS says how many threads each has.
         tell: is called in this process with each case when it is over, and with what went wrong, or None.
+        gpus: the processes take them by turns; None leaves the choice to each.
 
     Raises:
         UserError: a missing model, an unknown setting or device, weights of another network; or a process died before
@@ -65,9 +69,10 @@ def segment_in_processes(cases: Sequence[Case], request: Request, workers: int, 
     left = deque(cases)
     workers = min(workers, len(left))
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    gpus = gpus or Gpus()
     pool: list[_Worker] = []
     try:
-        pool += [_Worker(request, threads) for _ in range(workers)]
+        pool += [_Worker(request, threads, gpus) for _ in range(workers)]
         while pool:
             ready = wait([worker.pipe for worker in pool])
             for worker in [worker for worker in pool if worker.pipe in ready]:
@@ -79,7 +84,7 @@ def segment_in_processes(cases: Sequence[Case], request: Request, workers: int, 
                 if answer.ended:
                     pool.remove(worker)
                     if left:
-                        pool.append(_Worker(request, threads))
+                        pool.append(_Worker(request, threads, gpus))
                 elif left:
                     worker.give(left.popleft())
                 else:
@@ -103,12 +108,14 @@ class _Answer:
 class _Worker:
     """This process's end of one that segments."""
 
-    def __init__(self, request: Request, threads: int) -> None:
+    def __init__(self, request: Request, threads: int, gpus: Gpus) -> None:
         # Not by forking, which neither CUDA nor threads survive.
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.case: Case | None = None
-        self.process = context.Process(target=_serve, args=(theirs, request, threads), daemon=True)
+        self.gpu = contextlib.ExitStack()  # until it ends
+        variables = dict(self.gpu.enter_context(gpus.one()))
+        self.process = context.Process(target=_serve, args=(theirs, request, threads, variables), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -133,6 +140,7 @@ class _Worker:
 
     def _end(self) -> _Answer:
         self.process.join()
+        self.gpu.close()
         code = self.process.exitcode or 0
         how = killed_by(-code) if code < 0 else f"ended with exit code {code}; see above"
         if self.case is None:
@@ -145,13 +153,15 @@ class _Worker:
         self.process.join(PATIENCE)
         if self.process.is_alive():
             self.process.kill()
+        self.gpu.close()
 
 
-def _serve(pipe: Connection, request: Request, threads: int) -> None:
+def _serve(pipe: Connection, request: Request, threads: int, variables: dict[str, str]) -> None:
     """Segment what comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends this process in order
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is half written is removed
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is imported
+    os.environ.update(variables)
     logging.getLogger().addHandler(QueueHandler(cast(Any, SimpleNamespace(put_nowait=pipe.send))))
     quiet()
     try:

@@ -95,6 +95,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.lr_scheduler = lr_scheduler
         self.cuda_graphs = as_flag("cuda_graphs", cuda_graphs) and device.type == "cuda"
         self.check_every = CHECK_EVERY if device.type == "cuda" else 1
+        if self.step.dtype == torch.float16:
+            logger.info("this GPU has no instructions for bfloat16: using float16 with a scaled loss")
         self.loader = train_data_loader
         self.total_steps = max_epochs * len(train_data_loader)
         self.add_event_handler(Events.STARTED, self._choose_a_way)

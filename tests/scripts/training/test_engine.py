@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 
 from scripts.data.streams import SampleDataset, TwoStreamLoader
-from scripts.errors import UserError
+from scripts.errors import UserError, user_message
 from scripts.methods.base import Method
 from scripts.networks import autocast_dtype, miscomputed_in_bfloat16
 from scripts.training.engine import SemiSupervisedTrainer
@@ -125,6 +125,38 @@ def test_cpus_take_bfloat16_where_they_have_its_instructions(
 def test_gpus_take_bfloat16_or_else_float16(monkeypatch: pytest.MonkeyPatch, bf16: bool, expected: torch.dtype) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     assert autocast_dtype(torch.device("cuda", 1)) is expected
+
+
+def test_float16_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, streams: Streams
+) -> None:
+    monkeypatch.setattr("scripts.training.step.autocast_dtype", lambda device: torch.float16)
+    with caplog.at_level("INFO", "scripts"):
+        make_trainer(tmp_path, streams, Recorder())
+    assert [message for message in caplog.messages if "float16" in message] == [
+        "this GPU has no instructions for bfloat16: using float16 with a scaled loss"
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    ],
+)
+def test_full_gpu_is_told_in_one_line(tmp_path: Path, streams: Streams, error: RuntimeError) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    method = Recorder()
+    method.predictor.register_forward_hook(fail)
+    with pytest.raises(RuntimeError) as info:
+        make_trainer(tmp_path, streams, method).run()
+    message = user_message(info.value)
+    assert message is not None
+    assert message.startswith("GPU memory: expected room for a step")
+    assert "\n" not in message
 
 
 def test_other_devices_stay_at_float32() -> None:

@@ -10,6 +10,7 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from scripts.errors import UserError
 from tests.tools.dicom_files import write_series
@@ -19,7 +20,7 @@ from tools.dicom.writing import Algorithm
 from tools.segment.cases import Case
 from tools.segment.options import Options
 from tools.segment.results import is_finished, read_rows
-from tools.segment.running import Work, segment_case
+from tools.segment.running import Work, segment_case, try_case
 from tools.segment.segmenter import Result, Segmenter
 
 LEFT_VENTRICLE = 3
@@ -108,6 +109,18 @@ def test_phases_are_refused_where_there_is_one(tmp_path: Path) -> None:
     nib.Nifti1Image(heart(5), AFFINE).to_filename(tmp_path / "a.nii.gz")
     with pytest.raises(UserError, match="expected a cine for --phases"):
         segment_case(Case("a", image=tmp_path / "a.nii.gz"), tmp_path / "out", work(phases=[0]))
+
+
+def test_case_that_fills_the_gpu_is_told_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    def full(image: Path, progress: bool = False) -> Result:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    nib.Nifti1Image(heart(5), AFFINE).to_filename(tmp_path / "a.nii.gz")
+    small = Work(**{**vars(work()), "segmenter": full})
+    problem = try_case(Case("a", image=tmp_path / "a.nii.gz"), tmp_path / "out", small)
+    assert problem is not None
+    assert problem.startswith("GPU memory: expected room for a step (")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_marker_on_the_patients_right_stays_there(tmp_path: Path) -> None:

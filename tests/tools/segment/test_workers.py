@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from scripts.errors import UserError
+from tests.tools.fake_gpus import Machine
+from tools.common import gpus
+from tools.common.gpus import gpus_for
 from tools.segment.cases import Case
 from tools.segment.request import Request
 from tools.segment.workers import segment_here, segment_in_processes
@@ -30,6 +33,10 @@ class Stand(Request):
     def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
         if self.mistake == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.mistake == "full gpu":
+            import torch  # here, since the processes of the other tests need not wait for it
+
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         if self.mistake:
             raise UserError(self.mistake)
         self.note("loaded")
@@ -37,8 +44,11 @@ class Stand(Request):
 
     def segment(self, case: Case) -> str | None:
         self.note(case.name)
+        if case.name.startswith("see"):
+            self.wait_for(2)  # else one process might take all the cases
+            self.note(f"{os.environ.get(gpus.VISIBLE)}|{os.environ.get(gpus.PIPES)}")
         logging.getLogger("tools.stand").info("%s: with %s threads", case.name, os.environ.get("OMP_NUM_THREADS"))
-        if case.name == "killed":
+        if case.name.endswith("killed"):
             os.kill(os.getpid(), signal.SIGKILL)
         if case.name == "endless":
             try:
@@ -46,11 +56,15 @@ class Stand(Request):
                 time.sleep(60)
             finally:
                 self.note("cleaned")
-        if case.name == "patient":  # until a third process is there
-            deadline = time.monotonic() + 10
-            while self.noted.count("loaded") < 3 and time.monotonic() < deadline:
-                time.sleep(0.01)
+        if case.name == "patient":
+            self.wait_for(3)
         return "it is broken" if case.name == "bad" else None
+
+    def wait_for(self, processes: int) -> None:
+        """Until so many are or were there."""
+        deadline = time.monotonic() + 10
+        while self.noted.count("loaded") < processes and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def note(self, what: str) -> None:
         """Processes add whole lines to one file."""
@@ -135,9 +149,35 @@ def test_a_process_that_is_killed_takes_its_own_case_with_it_and_another_goes_on
     assert sorted(request_.noted) == sorted([*NAMES, "killed", "patient", *["loaded"] * 3])
 
 
+@pytest.mark.parametrize(("names", "shared"), [(["GPU-1", "GPU-2"], False), (["GPU-1"], True)])
+def test_processes_take_the_gpus_by_turns(request_: Stand, machine: Machine, names: list[str], shared: bool) -> None:
+    machine.has(*names)
+    machine.has_mps()
+    with gpus_for(2) as found:
+        segment_in_processes([Case("see"), Case("see too")], request_, 2, Told(), found)
+    told = [word.split("|") for word in request_.noted if "|" in word]
+    assert sorted(name for name, _ in told) == (names if len(names) == 2 else names * 2)
+    assert {pipes for _, pipes in told} == {machine.called[0][2] if shared else "None"}
+
+
+def test_process_that_takes_the_place_of_a_dead_one_takes_its_gpu(request_: Stand, machine: Machine) -> None:
+    machine.has("GPU-1", "GPU-2")
+    with gpus_for(2) as found:
+        segment_in_processes([Case("patient"), Case("see killed"), Case("see")], request_, 2, Told(), found)
+        with found.one() as first, found.one() as second:
+            assert {each[gpus.VISIBLE] for each in (first, second)} == {"GPU-1", "GPU-2"}
+    dead, its_place = (word for word in request_.noted if "|" in word)
+    assert its_place == dead
+
+
 def test_a_mistake_that_all_cases_share_is_told_once(request_: Stand) -> None:
     with pytest.raises(UserError, match="no model"):
         segment_in_processes(CASES, Stand(**(vars(request_) | {"mistake": "no model"})), 2, Told())
+
+
+def test_a_gpu_without_room_for_the_networks_is_told_once(request_: Stand) -> None:
+    with pytest.raises(UserError, match=r"^GPU memory: expected room .* 2.00 GiB asked for.* fewer `--workers`"):
+        segment_in_processes(CASES, Stand(**(vars(request_) | {"mistake": "full gpu"})), 2, Told())
 
 
 def test_a_process_that_dies_before_its_first_case_is_a_mistake(request_: Stand) -> None:
