@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.methods import METHODS
 from scripts.training.step import Step
@@ -21,6 +23,18 @@ from tests.method_cases import batch, small_method
 
 NAME = "fakegpu"
 SIZES = {2: (32, 32), 3: (16, 16, 16)}
+
+
+class NoCopies(TorchDispatchMode):
+    """Within this mode nothing may be copied between the host and the device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
+            devices = {value.device.type for value in (*args, found) if isinstance(value, torch.Tensor)}
+            if len(devices) > 1:
+                raise RuntimeError(f"{func}: a copy between {' and '.join(sorted(devices))}")
+        return found
 
 
 def moved(value: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
@@ -46,7 +60,7 @@ def obstacle(name: str, dims: int, share: float) -> str | None:
     mode, device = FakeTensorMode(), torch.device(NAME, 0)
     move(method, mode)
     data = {key: moved(values, mode) for key, values in real.items()}
-    with mode:
+    with mode, NoCopies():
         data["label"] = data["label"].unsqueeze(1)
         optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9, foreach=True)
         step = Step(method, optimizer, device, amp=False)
