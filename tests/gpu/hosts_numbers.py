@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 aten = torch.ops.aten
 MADE = (aten.rand.default, aten.randn.default, aten.randint.default, aten.randint.low)
-FILLED = (aten.uniform_.default, aten.exponential_.default, aten.normal_.default)
-DRAWN = (aten._sample_dirichlet.default, aten.bernoulli.default, aten.native_dropout.default)
+FILLED = (aten.uniform_.default, aten.exponential_.default, aten.normal_.default, aten.bernoulli_.float)
 
 
 class HostsNumbers(TorchDispatchMode):
@@ -25,10 +23,12 @@ class HostsNumbers(TorchDispatchMode):
         if func in FILLED:
             filled = func(torch.empty(args[0].shape, dtype=args[0].dtype), *args[1:], **kwargs)
             return args[0].copy_(filled)
-        if func in DRAWN:
-            device = args[0].device
-            found = func(*tree_map_only(torch.Tensor, torch.Tensor.cpu, args), **kwargs)
-            return tree_map_only(torch.Tensor, lambda value: value.to(device), found)
+        if func is aten._sample_dirichlet.default:
+            return func(args[0].cpu()).to(args[0].device)
+        if func is aten.native_dropout.default:  # a GPU's; a CPU fills a mask
+            x, p, _ = args
+            kept = torch.empty(x.shape, dtype=x.dtype).bernoulli_(1.0 - p).to(x.device)
+            return x * kept / (1.0 - p), kept.bool()
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise NotImplementedError(f"{func}: its random numbers would be the device's own")
         return func(*args, **kwargs)
