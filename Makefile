@@ -40,7 +40,7 @@ test: setup-dev  ## run the test suite
 	$(run) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 gpu-test: setup-dev  ## test what runs on a GPU; skipped without one
-	$(run) -m pytest -m gpu --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(run) -m pytest -m gpu -rP --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: setup-dev  ## check style, format and types
 	$(run) -m ruff check

@@ -118,3 +118,8 @@ def test_every_method_stands_in_the_first_table_and_has_its_loss():
     losses = {name for name, text in sections().items() if text.count("Loss at the published setting") == 1}
     assert losses == set(METHODS) - {ELSEWHERE}
     assert [name for name in VARIANTS if f"`{name}`" not in PAGE] == []
+
+
+def test_the_methods_that_wait_for_the_host_and_their_reasons():
+    told = {name.strip("`"): reason for name, reason in table(sections()["On a GPU"], "| | waits, because |")}
+    assert told == {name: method.waits for name, method in METHODS.items() if method.waits}
