@@ -125,9 +125,9 @@ class DeviceLoader(TwoStreamLoader):
     ) -> None:
         super().__init__(labelled, unlabelled, batch_size, steps, seed)
         self.labelled = _Kept(labelled, KEYS, device, dtype)
-        self.unlabelled = (
-            _Kept(unlabelled, ["image"], device, dtype) if unlabelled is not None and len(unlabelled) else None
-        )
+        self.unlabelled = None
+        if unlabelled is not None and len(unlabelled):
+            self.unlabelled = _Kept(unlabelled, ["image"], device, dtype)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         for keys in self.sampler:
@@ -147,12 +147,12 @@ class _Kept:
         self.others = [{key: value for key, value in item.items() if key not in KEYS} for item in items]
         self.rows, self.starts, self.channels = {}, {}, {}
         for key in keys:
-            flat = [
-                as_tensor(item[key]).flatten().to(device, torch.uint8 if key == "label" else dtype) for item in items
-            ]
-            self.rows[key] = torch.cat(flat)
-            self.starts[key] = np.cumsum([0, *(len(values) for values in flat)])
-            self.channels[key] = len(items[0][key])
+            values = [as_tensor(item[key]).flatten() for item in items]
+            starts = np.cumsum([0, *map(len, values)])
+            row = torch.empty(starts[-1], dtype=torch.uint8 if key == "label" else dtype, device=device)
+            for start, one in zip(starts, values, strict=False):  # the last start is the end
+                row[start : start + len(one)] = one
+            self.rows[key], self.starts[key], self.channels[key] = row, starts, len(items[0][key])
 
     def batch(self, keys: Sequence[Key]) -> dict[str, torch.Tensor]:
         """The samples of these keys: float32 [B, C, *spatial] each."""
@@ -179,9 +179,8 @@ class _Kept:
         """How sample `index`, drawn with this seed, lies in its volume, and the angle by which it is rotated then."""
         volume, position = self.stream.index[index]
         shape, angle = self.shapes[volume], None
-        view = np.lib.stride_tricks.as_strided(
-            FIRST, shape, [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        )
+        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        view = np.lib.stride_tricks.as_strided(FIRST, shape, strides)
         if self.stream.slice_axis is not None:
             view = view[(slice(None),) * self.stream.slice_axis + (position,)]
         draw_from(np.random.RandomState(np.random.PCG64(seed)), self.stream.transform)
