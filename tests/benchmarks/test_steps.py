@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import floor, steps, training
 from benchmarks.jobs import difference
 from scripts.methods.dca import DCA
+from scripts.networks import encoder_decoder
 
 SMALL = steps.Task(32, width=4)
 
@@ -30,8 +31,18 @@ def test_losses_are_those_of_torchs_defaults(options: dict[str, Any]) -> None:
         assert difference(mine(), plain(), training.BFLOAT16_ERROR) is None
 
 
-def test_step_of_cps_learns() -> None:
-    step = steps.plain_cps(steps.Task(16, width=4))
+def test_losses_of_slices_are_those_of_torchs_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An encoder pass per decoder would draw other dropout.
+    monkeypatch.setitem(encoder_decoder.DROPOUT, "unet", (0.0,) * 5)
+    task = steps.Task(32, dims=2, organs=3, width=4)
+    mine, plain = (make(task, {}) for make in (steps.as_it_is, steps.plain))
+    for _ in range(2):
+        assert difference(mine(), plain(), training.BFLOAT16_ERROR) is None
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_step_of_cps_learns(dims: int) -> None:
+    step = steps.plain_cps(steps.Task(16, dims=dims, width=4))
     assert step()["loss"] > [step() for _ in range(3)][-1]["loss"]
 
 
