@@ -108,7 +108,9 @@ def test_every_subject_has_rows() -> None:
     assert all(callable(__import__(path, fromlist=["rows"]).rows) for path in SUBJECTS.values())
 
 
-@pytest.mark.parametrize(("printed", "code", "found"), [("580.1\n580.1\n", 0, "580.1"), ("", 9, None), ("", 0, None)])
+@pytest.mark.parametrize(
+    ("printed", "code", "found"), [("580.1\n580.1\n", 0, "580.1"), ("No devices were found\n", 9, None), ("", 0, None)]
+)
 def test_driver_is_told_by_nvidia_smi_or_not_at_all(
     printed: str, code: int, found: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
