@@ -15,6 +15,7 @@ from scripts.settings import expect_at_least, expect_one_of
 from tools.common.checkout import checkout
 
 from . import SUBJECTS
+from .gpu import SUBJECTS as ON_GPU
 from .jobs import Job, load_jobs
 from .measuring import BenchError, measure
 from .reports import machine, table, versions
@@ -22,7 +23,9 @@ from .reports import machine, table, versions
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("--only", metavar="SUBJECTS", help=f"some of {','.join(SUBJECTS)} (default: all)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for what a GPU does (default: %(default)s)")
+    names = f"some of {','.join(SUBJECTS)}, with cuda of {','.join(ON_GPU)} (default: all)"
+    parser.add_argument("--only", metavar="SUBJECTS", help=names)
     parser.add_argument("--repeats", type=int, default=3, help="rounds that are timed (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
 
@@ -35,13 +38,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: mistakes in the arguments, or a package that is missing.
     """
-    subjects = list(SUBJECTS) if args.only is None else [name.strip() for name in args.only.split(",")]
+    known = SUBJECTS if args.device == "cpu" else ON_GPU
+    subjects = list(known) if args.only is None else [name.strip() for name in args.only.split(",")]
     for name in subjects:
-        expect_one_of("--only", name, SUBJECTS)
+        expect_one_of("--only", name, known)
     expect_at_least("--repeats", args.repeats, 1)
     if args.output.is_dir():
         raise UserError(f"{args.output}: expected a file to write, found a folder; name a file in it")
-    jobs = _jobs([SUBJECTS[name] for name in subjects])
     about = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **checkout(),
@@ -49,6 +52,11 @@ def run(args: argparse.Namespace) -> int:
         "versions": versions(),
         "repeats": args.repeats,
     }
+    if args.device != "cpu":
+        from .gpu import command as on_gpu
+
+        return on_gpu.run(args, about, subjects)
+    jobs = _jobs([SUBJECTS[name] for name in subjects])
     measured, failed = {}, {}
     for module, job in jobs:
         print(f"{job.name}: {len(job.variants)} variants, {args.repeats} rounds", file=sys.stderr, flush=True)

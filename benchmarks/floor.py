@@ -19,7 +19,7 @@ WINDOWS = 4
 
 def step() -> Callable[[], Any]:
     """See `steps.as_it_is`."""
-    return steps.as_it_is(SIZE, {})
+    return steps.as_it_is(steps.Task(SIZE), {})
 
 
 def windows() -> Callable[[], Any]:
@@ -28,7 +28,7 @@ def windows() -> Callable[[], Any]:
 
     from scripts.inference.backends import Autocast
 
-    network = steps.channels_last(steps.dca({}).predictor).eval()
+    network = steps.channels_last(steps.predictor(steps.Task(SIZE)), 3).eval()
     run = Autocast(network, torch.device("cpu"))
     images = torch.rand([WINDOWS, 1, SIZE, SIZE, SIZE])
 

@@ -39,7 +39,8 @@ def prepare_images(sizes: Sequence[Sequence[int]], classes: Sequence[int], folde
         nib.Nifti1Image(image, affine).to_filename(image_of(folder, size))
     for number in classes:
         (folder / str(number)).mkdir()
-        torch.save(steps.dca({}, number - 1, WIDTH).predictor.state_dict(), folder / str(number) / "model.pt")
+        network = steps.predictor(steps.Task(PATCH, organs=number - 1, width=WIDTH))
+        torch.save(network.state_dict(), folder / str(number) / "model.pt")
 
 
 def segment(size: Sequence[int], classes: int) -> Callable[[Path], Callable[[], None]]:
@@ -80,7 +81,7 @@ def score(size: Sequence[int], classes: int) -> Callable[[Path], Callable[[], No
 
 def train(size: int, classes: int) -> Callable[[Path], Callable[[], Any]]:
     """A training step of DCA."""
-    return lambda folder: steps.as_it_is(size, {}, classes - 1, WIDTH)
+    return lambda folder: steps.as_it_is(steps.Task(size, organs=classes - 1, width=WIDTH), {})
 
 
 def prepare_cases(folder: Path) -> None:

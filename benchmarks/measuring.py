@@ -50,8 +50,8 @@ def measure(module: str, job: Job, repeats: int) -> dict[str, Any]:
     names = [variant.name for variant in job.variants]
     measured = {
         name: {
-            "seconds": _spread([one["seconds"] for one in answers]),
-            "processor_seconds": _spread([one["processor_seconds"] for one in answers]),
+            "seconds": spread([one["seconds"] for one in answers]),
+            "processor_seconds": spread([one["processor_seconds"] for one in answers]),
             "loaded_mib": worker.loaded_mib,
             "peak_mib": answers[-1]["peak_mib"],
         }
@@ -124,7 +124,8 @@ def _without_nan(result: Result) -> Result:
     return None if result != result else result
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Their minimum and median, and all of them."""
     return {"minimum": min(values), "median": statistics.median(values), "all": list(values)}
 
 

@@ -3,124 +3,160 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from scripts.methods.base import Method
     from scripts.methods.dca import DCA
 
 WIDTH, ORGANS = 16, 13
 LR, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
 PROGRESS = 0.5  # of the training, for the ramp of the unlabelled term
+STYLES = {2: "unet", 3: "vnet"}
+LAYOUTS = {2: "channels_last", 3: "channels_last_3d"}
 Step = Callable[[], dict[str, float]]
 
 
-def batch(size: int, organs: int = ORGANS) -> dict[str, torch.Tensor]:
-    """Two labelled and two unlabelled patches of made-up numbers, the labels in cubes of an eighth of the side."""
+@dataclass(frozen=True)
+class Task:
+    """What a step is taken on: two labelled and two unlabelled slices or patches, on a U-Net or a V-Net.
+
+    Args:
+        size: pixels or voxels along each side, a multiple of 8.
+        dims: 2 or 3.
+        organs: classes without the background.
+        width: channels of the network's finest level.
+        device: where all of it is.
+    """
+
+    size: int
+    dims: int = 3
+    organs: int = ORGANS
+    width: int = WIDTH
+    device: str = "cpu"
+
+
+def batch(task: Task) -> dict[str, torch.Tensor]:
+    """Made-up numbers [2, 1, *spatial], and labels [2, *spatial] in squares or cubes of an eighth of the side."""
     import torch
 
     draw = torch.Generator().manual_seed(0)
-    cubes = torch.randint(0, organs + 1, [2, 8, 8, 8], generator=draw)
-    for axis in (1, 2, 3):
-        cubes = cubes.repeat_interleave(size // 8, axis)
-    image, image_u = torch.rand([2, 2, 1, size, size, size], generator=draw)
-    return {"image": image, "label": cubes, "image_u": image_u}
+    label = torch.randint(0, task.organs + 1, [2, *[8] * task.dims], generator=draw)
+    for axis in range(1, task.dims + 1):
+        label = label.repeat_interleave(task.size // 8, axis)
+    image, image_u = torch.rand([2, 2, 1, *[task.size] * task.dims], generator=draw)
+    return {name: x.to(task.device) for name, x in {"image": image, "label": label, "image_u": image_u}.items()}
 
 
-def dca(options: dict[str, Any], organs: int = ORGANS, width: int | None = None) -> DCA:
-    """DCA on the V-Net with its options, as the bundles build it; the organs in three groups, by turns."""
+def predictor(task: Task, name: str = "dca") -> Any:
+    """The network of a method, as the bundles build it; DCA's organs are in three groups, by turns."""
     import torch
 
     from scripts.methods import create_predictor
-    from scripts.methods.dca import DCA
 
     torch.manual_seed(0)
     network: Any = create_predictor(
-        method="dca",
+        method=name,
         preset="cpu",
-        style="vnet",
-        spatial_dims=3,
+        style=STYLES[task.dims],
+        spatial_dims=task.dims,
         in_channels=1,
-        num_classes=organs,
-        width=width or WIDTH,
-        residual=True,
+        num_classes=task.organs,
+        width=task.width,
+        residual=True if name == "dca" and task.dims == 3 else None,
     )
-    network.set_groups([list(range(first, organs + 1, 3)) for first in (1, 2, 3)])
-    return DCA(network, **options)
+    if name == "dca":
+        network.set_groups([list(range(first, task.organs + 1, 3)) for first in (1, 2, 3)])
+    return network.to(task.device)
 
 
-def as_it_is(
-    size: int, options: dict[str, Any], organs: int = ORGANS, width: int | None = None, checkpointing: bool = False
-) -> Step:
-    """A step as `SemiSupervisedTrainer` takes it: autocast, channels last, memory that is kept."""
+def dca(task: Task, options: dict[str, Any]) -> DCA:
+    """DCA with its options."""
+    from scripts.methods.dca import DCA
+
+    return DCA(predictor(task), **options)
+
+
+def as_it_is(task: Task, options: dict[str, Any], checkpointing: bool = False) -> Step:
+    """A step as `SemiSupervisedTrainer` takes it on a CPU: autocast, channels last, memory that is kept."""
     from scripts.networks import autocast_dtype, recompute_finest_levels
     from scripts.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    method = channels_last(dca(options, organs, width))
+    method = channels_last(dca(task, options), task.dims)
     if checkpointing:
         recompute_finest_levels(method)
-    return _step(method, batch(size, organs), autocast_dtype("cpu"))
+    return _step(method, task, autocast_dtype(task.device))
 
 
-def networks(method: DCA) -> list[Any]:
-    """The network of DCA and, if there is one, that of its teacher."""
-    return [method.predictor] if method.teacher is None else [method.predictor, method.teacher.module]
+def networks(method: Method) -> list[Any]:
+    """The network of a method and, if there is one, that of its teacher."""
+    teacher: Any = getattr(method, "teacher", None)
+    return [method.predictor] if teacher is None else [method.predictor, teacher.module]
 
 
-def channels_last(module: Any) -> Any:
+def channels_last(module: Any, dims: int) -> Any:
     """The module with the layout in memory that the bundles choose."""
     import torch
 
-    return module.to(memory_format=torch.channels_last_3d)
+    return module.to(memory_format=getattr(torch, LAYOUTS[dims]))
 
 
-def plain(size: int, options: dict[str, Any]) -> Step:
+def plain(task: Task, options: dict[str, Any]) -> Step:
     """The same losses by torch's defaults: float32, an encoder pass per decoder, its convolutions, glibc's malloc."""
-    method = dca(options)
+    method = dca(task, options)
     for network in networks(method):
         _by_defaults(network)
         _with_an_encoder_pass_per_decoder(network)
         for dfam in network.aggregation.dfams:
             dfam.attention = _projecting_attention(dfam)
-    return _step(method, batch(size), None)
+    return _step(method, task, None)
 
 
-def plain_cps(size: int) -> Step:
-    """CPS as the field writes it: two V-Nets in float32, each with its optimizer, cross-entropy and one-hot Dice."""
+def plain_cps(task: Task, dtype: torch.dtype | None = None) -> Step:
+    """CPS as the field writes it: two networks, each with its optimizer, cross-entropy and one-hot Dice.
+
+    Args:
+        task: what it is taken on.
+        dtype: of the autocast; None for float32.
+    """
     import torch
     from torch.nn import functional
 
     from scripts.networks import SegmentationNet
 
     torch.manual_seed(0)
-    pair = [SegmentationNet("vnet", 3, 1, ORGANS, WIDTH) for _ in range(2)]
+    style, organs = STYLES[task.dims], task.organs
+    pair = [SegmentationNet(style, task.dims, 1, organs, task.width).to(task.device) for _ in range(2)]
     for network in pair:
         _by_defaults(network)
     optimizers = [
         torch.optim.SGD(network.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY) for network in pair
     ]
-    data = batch(size)
+    data = batch(task)
     images = torch.cat([data["image"], data["image_u"]])
 
     def dice(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         probabilities = logits.softmax(1)
-        target = functional.one_hot(label, ORGANS + 1).movedim(-1, 1).float()
-        loss = torch.zeros(())
-        for c in range(ORGANS + 1):
+        target = functional.one_hot(label, organs + 1).movedim(-1, 1).float()
+        loss = torch.zeros((), device=task.device)
+        for c in range(organs + 1):
             p, t = probabilities[:, c], target[:, c]
             loss = loss + 1 - (2 * (p * t).sum() + 1e-5) / ((p * p).sum() + (t * t).sum() + 1e-5)
-        return loss / (ORGANS + 1)
+        return loss / (organs + 1)
 
     def step() -> dict[str, float]:
-        outputs = [network(images) for network in pair]
-        labels = [logits.detach().argmax(1) for logits in outputs]
-        loss = torch.zeros(())
-        for logits, other in zip(outputs, labels[::-1], strict=True):
-            supervised = functional.cross_entropy(logits[:2], data["label"]) + dice(logits[:2], data["label"])
-            loss = loss + supervised + 0.1 * functional.cross_entropy(logits, other)
+        loss = torch.zeros((), device=task.device)
+        with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+            outputs = [network(images) for network in pair]
+            labels = [logits.detach().argmax(1) for logits in outputs]
+            for logits, other in zip(outputs, labels[::-1], strict=True):
+                supervised = functional.cross_entropy(logits[:2], data["label"]) + dice(logits[:2], data["label"])
+                loss = loss + supervised + 0.1 * functional.cross_entropy(logits, other)
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
@@ -131,16 +167,17 @@ def plain_cps(size: int) -> Step:
     return step
 
 
-def _step(method: DCA, data: dict[str, torch.Tensor], dtype: torch.dtype | None) -> Step:
+def _step(method: DCA, task: Task, dtype: torch.dtype | None) -> Step:
     import torch
 
+    data = batch(task)
     optimizer = torch.optim.SGD(method.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
     method.train()
 
     def step() -> dict[str, float]:
         torch.manual_seed(0)  # of the boxes that are mixed
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        with torch.autocast(data["image"].device.type, dtype, enabled=dtype is not None):
             losses = method(data["image"], data["label"], data["image_u"], PROGRESS)
         losses["loss"].backward()
         optimizer.step()
@@ -157,12 +194,15 @@ def _by_defaults(network: nn.Module) -> None:
     from scripts.networks import convolutions
 
     kinds = {
+        convolutions.Pointwise2d: nn.Conv2d,
+        convolutions.Dilated2d: nn.Conv2d,
+        convolutions.Doubling2d: nn.ConvTranspose2d,
         convolutions.Pointwise3d: nn.Conv3d,
         convolutions.Dilated3d: nn.Conv3d,
         convolutions.Doubling3d: nn.ConvTranspose3d,
     }
     for name, module in list(network.named_modules()):
-        if isinstance(module, nn.ReLU):
+        if isinstance(module, nn.ReLU | nn.LeakyReLU):
             module.inplace = False
         if type(module) in kinds:
             stock = kinds[type(module)](

@@ -21,22 +21,22 @@ def _published() -> dict[str, Any]:
 
 def cps(size: int) -> Callable[[Path], Callable[[], list[int]]]:
     """See `steps.plain_cps`."""
-    return _counted(lambda: steps.plain_cps(size), size)
+    return _counted(lambda: steps.plain_cps(steps.Task(size)), size)
 
 
 def ours(size: int, published: bool) -> Callable[[Path], Callable[[], list[int]]]:
     """See `steps.as_it_is`."""
-    return _counted(lambda: steps.as_it_is(size, _published() if published else {}), size)
+    return _counted(lambda: steps.as_it_is(steps.Task(size), _published() if published else {}), size)
 
 
 def by_defaults(size: int) -> Callable[[Path], steps.Step]:
     """See `steps.plain`."""
-    return lambda folder: steps.plain(size, {})
+    return lambda folder: steps.plain(steps.Task(size), {})
 
 
 def as_it_is(size: int, checkpointing: bool = False) -> Callable[[Path], steps.Step]:
     """See `steps.as_it_is`; its losses are compared."""
-    return lambda folder: steps.as_it_is(size, {}, checkpointing=checkpointing)
+    return lambda folder: steps.as_it_is(steps.Task(size), {}, checkpointing=checkpointing)
 
 
 def _counted(make: Callable[[], steps.Step], size: int) -> Callable[[Path], Callable[[], list[int]]]:

@@ -12,11 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import floor, steps, training
 from benchmarks.jobs import difference
 from scripts.methods.dca import DCA
+from scripts.networks import encoder_decoder
+
+SMALL = steps.Task(32, width=4)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "WIDTH", 4)
     monkeypatch.setattr(
         "scripts.training.memory.keep_freed_memory", lambda: True
     )  # the suite's process is not to be changed
@@ -24,13 +26,23 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("options", [{}, DCA.published], ids=["default", "published"])
 def test_losses_are_those_of_torchs_defaults(options: dict[str, Any]) -> None:
-    mine, plain = (make(48, options) for make in (steps.as_it_is, steps.plain))
+    mine, plain = (make(steps.Task(48, width=4), options) for make in (steps.as_it_is, steps.plain))
     for _ in range(2):  # the second step sees what the gradients of the first have made
         assert difference(mine(), plain(), training.BFLOAT16_ERROR) is None
 
 
-def test_step_of_cps_learns() -> None:
-    step = steps.plain_cps(16)
+def test_losses_of_slices_are_those_of_torchs_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An encoder pass per decoder would draw other dropout.
+    monkeypatch.setitem(encoder_decoder.DROPOUT, "unet", (0.0,) * 5)
+    task = steps.Task(32, dims=2, organs=3, width=4)
+    mine, plain = (make(task, {}) for make in (steps.as_it_is, steps.plain))
+    for _ in range(2):
+        assert difference(mine(), plain(), training.BFLOAT16_ERROR) is None
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_step_of_cps_learns(dims: int) -> None:
+    step = steps.plain_cps(steps.Task(16, dims=dims, width=4))
     assert step()["loss"] > [step() for _ in range(3)][-1]["loss"]
 
 
@@ -39,13 +51,13 @@ def test_encoder_and_decoders_run_once_for_the_network_and_once_for_its_teacher(
     options: dict[str, Any], passes: int
 ) -> None:
     calls: Counter[str] = Counter()
-    method = steps.dca(options)
+    method = steps.dca(SMALL, options)
     for network in steps.networks(method):
         for part in (network.encoder, network.aggregation, *network.experts):
             # An expert is called by its maps: its first level is what runs once.
             kind = type(part).__name__
             part.levels[0].register_forward_hook(lambda *_, kind=kind: calls.update([kind]))
-    steps._step(method, steps.batch(32), None)()
+    steps._step(method, SMALL, None)()
     assert calls == {"Encoder": passes, "AggregationDecoder": passes, "Decoder": 3 * passes}
 
 
@@ -57,7 +69,7 @@ def test_encoder_and_decoders_run_once_for_the_network_and_once_for_its_teacher(
 def test_products_of_a_step_are_exactly_these(
     options: dict[str, Any], forward: int, backward: int, multiply_adds: int
 ) -> None:
-    step = steps._step(steps.dca(options), steps.batch(32), None)
+    step = steps._step(steps.dca(SMALL, options), SMALL, None)
     with floor.products() as recorded:
         step()
     kinds = Counter(function.overloadpacket.__name__ for function, _ in recorded.calls)
@@ -83,7 +95,8 @@ class Layouts(TorchDispatchMode):
 
 def test_maps_and_their_gradients_stay_channels_last() -> None:
     # A gradient of another layout makes the ReLU behind it twenty times slower.
-    step = steps._step(steps.channels_last(steps.dca({})), steps.batch(48), torch.bfloat16)
+    task = steps.Task(48, width=4)
+    step = steps._step(steps.channels_last(steps.dca(task, {}), task.dims), task, torch.bfloat16)
     with Layouts() as layouts:
         step()
     assert layouts.seen > 300

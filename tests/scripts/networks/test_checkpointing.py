@@ -100,7 +100,7 @@ def bytes_kept(method: Method) -> int:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    data = steps.batch(32)
+    data = steps.batch(steps.Task(32))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         method(data["image"], data["label"], data["image_u"], steps.PROGRESS)
     own = {p.untyped_storage().data_ptr() for p in method.parameters()}
@@ -108,7 +108,7 @@ def bytes_kept(method: Method) -> int:
 
 
 def test_less_than_half_is_kept_for_the_gradients() -> None:
-    plain = steps.dca({}, width=8)
+    plain = steps.dca(steps.Task(32, width=8), {})
     assert bytes_kept(with_checkpointing(copy.deepcopy(plain))) < 0.47 * bytes_kept(plain)
 
 
