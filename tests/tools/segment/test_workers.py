@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from scripts.errors import UserError
 from tools.segment.cases import Case
-from tools.segment.request import Request
+from tools.segment.request import Ready, Request
 from tools.segment.workers import segment_here, segment_in_processes
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -27,13 +26,13 @@ class Stand(Request):
 
     mistake: str | None = None
 
-    def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
+    def ready(self, progress: bool = False) -> Ready:
         if self.mistake == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.mistake:
             raise UserError(self.mistake)
         self.note("loaded")
-        return self.segment
+        return Ready(self.segment)
 
     def segment(self, case: Case) -> str | None:
         self.note(case.name)
