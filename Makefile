@@ -21,7 +21,7 @@ deploy_run  := $(DEPLOY_VENV)/bin/python
 DOCS_VENV ?= .venv-docs
 docs_run  := $(DOCS_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test lint label label-test gpu-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ label: $(LABEL_VENV)/.setup-label  ## make the environment of MONAI Label, which
 
 label-test: setup-dev label  ## test the real server of MONAI Label
 	$(run) -m pytest -m label_server
+
+gpu-test: setup-dev  ## test on a CUDA device what has to run there
+	$(run) -m pytest -m gpu
 
 deploy: $(DEPLOY_VENV)/.setup-deploy  ## make the environment of MONAI Deploy, which runs the apps of `python -m tools deploy`
 	@echo "$(DEPLOY_VENV) is ready: $(run) -m tools deploy --help (after make setup)"
