@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import torch
+
+SLAB = 16  # slices that are compared at once
 # Of a class's group: see docs/how-to/label.md for the reasons.
 WEIGHTS: Mapping[str, float] = {"head": 1.0, "medium": 2.0, "tail": 3.0}
 
 
-def differences(first: NDArray[Any], second: NDArray[Any], num_classes: int) -> dict[int, float]:
-    """1 - Dice of two label maps of one shape, for each of the classes 1..num_classes that either of them holds."""
-    sizes = [
-        np.bincount(labels.ravel().astype(np.int64), minlength=num_classes + 1)
-        for labels in (first, second, first[first == second])
-    ]
-    return {
-        c: float(1 - 2 * same / (a + b))
-        for c, (a, b, same) in enumerate(zip(*sizes, strict=True))
-        if 1 <= c <= num_classes and a + b
-    }
+def differences(
+    first: torch.Tensor | NDArray[Any], second: torch.Tensor | NDArray[Any], num_classes: int
+) -> dict[int, float]:
+    """1 - Dice of two label maps of one shape, for each of the classes 1..num_classes that either of them holds.
+
+    Tensors are compared on their device, a few slices at a time.
+    """
+    import torch  # here, so that what only weighs scores stays light
+
+    classes = num_classes + 1
+    slabs = zip(torch.as_tensor(first).split(SLAB), torch.as_tensor(second).split(SLAB), strict=True)
+    pairs = [torch.bincount((a.int() * classes + b.int()).flatten(), minlength=classes**2) for a, b in slabs]
+    counts = torch.stack(pairs).sum(0).view(classes, classes).cpu()
+    sizes = (counts.sum(1).tolist(), counts.sum(0).tolist(), counts.diagonal().tolist())
+    return {c: 1 - 2 * same / (a + b) for c, (a, b, same) in enumerate(zip(*sizes, strict=True)) if c and a + b}
+
+
+def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Half the sum over the classes of |p - q|, of two sets of probabilities [C, *grid]: [1, *grid].
+
+    A few slices at a time, since the differences of all classes are as large as the probabilities.
+    """
+    import torch
+
+    slabs = zip(first.split(SLAB, 1), second.split(SLAB, 1), strict=True)
+    return torch.cat([0.5 * (p - q).abs().sum(0, keepdim=True) for p, q in slabs], 1)
 
 
 def by_group(scores: Mapping[int, float], groups: Mapping[int, str], names: Mapping[int, str]) -> dict[str, Any]:

@@ -9,6 +9,22 @@ from pathlib import Path
 from .cases import Case, find_cases, modality_of
 from .options import Options
 
+# Cases under way at once where the network is on a GPU: one loads, one has the network, one is written.
+GPU_OVERLAP = 3
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network that is loaded.
+
+    segment: segments a case unless that has been done, and returns what went wrong, or None. Threads may share it.
+    overlap: how many cases are under way at once, each in memory with its image. One on a CPU, all of whose cores the
+        network uses.
+    """
+
+    segment: Callable[[Case], str | None]
+    overlap: int = 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -34,8 +50,8 @@ class Request:
         modality = modality_of(self.bundle, self.options.settings)
         return find_cases(self.source, self.output, modality, self.options.series)
 
-    def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
-        """Load the network: what segments a case unless that has been done, and returns what went wrong, or None.
+    def ready(self, progress: bool = False) -> Ready:
+        """Load the network.
 
         Args:
             progress: show a bar within each case.
@@ -47,7 +63,8 @@ class Request:
         from .running import try_case
 
         work = prepare(self.bundle, self.options)
-        return lambda case: try_case(case, self.output / case.name, work, progress)
+        overlap = GPU_OVERLAP if work.segmenter.device.type == "cuda" else 1
+        return Ready(lambda case: try_case(case, self.output / case.name, work, progress), overlap)
 
     def words(self) -> list[str]:
         """The arguments of `segment` that make this request."""

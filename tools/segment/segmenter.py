@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +14,21 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import Invertd, SaveImaged
+from monai.transforms import Activationsd, Invertd, SaveImaged
 from numpy.typing import NDArray
 from torch import nn
 
 from scripts.errors import UserError
 from scripts.files import sha256
 from scripts.inference.backends import for_inference
-from scripts.inference.native_grid import LabelsOnImageGridd, resampled
+from scripts.inference.native_grid import SLAB, LabelsOnImageGridd, resampled
 from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 from scripts.settings import expect_device
 
 from ..common.findings import Findings
 from ..common.merging import load_config, parse_overrides
 from ..common.trained import read_description, trained_settings
-from .disagreement import differences
+from .disagreement import differences, distance
 from .options import Options
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,9 @@ class Result:
 
 class Segmenter:
     """Runs configs/inference.json of a bundle: its preprocessing, network, inferer and postprocessing.
+
+    Several threads may call it at once: they load their images side by side, and one at a time has the network. From
+    there to the label map on the image's grid all is on the device, which holds the probabilities once.
 
     Args:
         bundle: folder of the bundle.
@@ -93,9 +98,9 @@ class Segmenter:
         whole = _WithExperts(network) if self.prediction else network
         amp, backend = (parser.get_parsed_content(key) for key in ("amp", "backend"))
         self.network = for_inference(whole, self.device, amp, backend)
-        self.transforms = [
-            step for step in parser.get_parsed_content("postprocessing").transforms if not isinstance(step, SaveImaged)
-        ]
+        steps = parser.get_parsed_content("postprocessing").transforms
+        self.transforms = [step for step in steps if not isinstance(step, Activationsd | SaveImaged)]
+        self.alone = threading.Lock()
 
     def __call__(self, image: Path, progress: bool = False) -> Result:
         """Segment one image; `progress` shows a bar over the parts of the image.
@@ -105,27 +110,37 @@ class Segmenter:
         """
         from scripts.inference.images import find_images
 
-        self.dataset.data = find_images(image, self.key)
-        self.inferer.progress = progress
-        item = dict(self.dataset[0])
-        with torch.no_grad():
-            found = self.inferer(item[self.key][None].to(self.device), self.network)[0]
-            own, *experts = found.split(self.num_classes + 1)
-            del found
+        dataset = copy.copy(self.dataset)  # its own, since another thread may load another image
+        dataset.data = find_images(image, self.key)
+        item = dict(dataset[0])
+        with self.alone, torch.no_grad():
+            self.inferer.progress = progress
+            own, *experts = self._probabilities(item)
             labels = self._labels(item, own)
             scores, difference = (self._disagreement(item, labels, own, experts)) if experts else (None, None)
-            probabilities = self._native(item, own.softmax(0)[1:]) if self.options.probabilities else None
+            probabilities = self._native(item, own[1:]) if self.options.probabilities else None
+            on_host = labels[0].to(torch.uint8).cpu()
         return Result(
-            labels=labels[0].cpu().numpy().astype(np.uint8),
+            labels=on_host.numpy(),
             affine=labels.affine.cpu().numpy().astype(np.float64),
             disagreement=scores,
             probabilities=None if probabilities is None else np.moveaxis(probabilities, 0, -1),
             disagreement_map=difference,
         )
 
-    def _labels(self, item: dict[str, Any], logits: MetaTensor) -> MetaTensor:
-        """The bundle's postprocessing without its last step, which writes the file: [1, X, Y, Z]."""
-        item = item | {"pred": logits}
+    def _probabilities(self, item: dict[str, Any]) -> Sequence[MetaTensor]:
+        """The network's predictions [C, *network grid]: its own, and for one with experts those of `_WithExperts`."""
+        found = self.inferer(item[self.key][None].to(self.device), self.network)[0]
+        predictions: Sequence[MetaTensor] = found.split(self.num_classes + 1)
+        for prediction in predictions:
+            # In their place and slab by slab: of a large CT a second copy would take gigabytes of a GPU.
+            for slab in prediction.as_tensor().split(SLAB, 1):
+                slab.copy_(slab.softmax(0))
+        return predictions
+
+    def _labels(self, item: dict[str, Any], probabilities: MetaTensor) -> MetaTensor:
+        """The bundle's postprocessing without its first step, the softmax, and its last, which writes: [1, X, Y, Z]."""
+        item = item | {"pred": probabilities}
         for step in self.transforms:
             item = step(item)
         return cast(MetaTensor, item["pred"])
@@ -145,13 +160,12 @@ class Segmenter:
         self, item: dict[str, Any], labels: MetaTensor, own: MetaTensor, experts: Sequence[MetaTensor]
     ) -> tuple[dict[int, float], NDArray[np.uint8] | None]:
         """Scores per class, and the map if asked for; `experts` holds what `own` is not of D_A's and theirs."""
-        both = [own, *experts][-2:]
-        maps = [labels if logits is own else self._labels(item, logits) for logits in both]
-        scores = differences(maps[0].cpu().numpy(), maps[1].cpu().numpy(), self.num_classes)
+        first, second = [own, *experts][-2:]
+        maps = [labels if found is own else self._labels(item, found) for found in (first, second)]
+        scores = differences(maps[0].as_tensor()[0], maps[1].as_tensor()[0], self.num_classes)
         if not self.options.disagreement:
             return scores, None
-        distance = 0.5 * (both[0].softmax(0) - both[1].softmax(0)).abs().sum(0, keepdim=True)
-        return scores, self._native(item, distance)[0]
+        return scores, self._native(item, distance(first, second))[0]
 
 
 class _WithExperts(nn.Module):

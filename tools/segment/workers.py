@@ -1,15 +1,18 @@
-"""The cases one after the other, in this process or in several, each of which loads the network once."""
+"""The cases in this process, on a GPU a few at once, or in several processes, each of which loads the network once."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from multiprocessing import get_context
@@ -37,15 +40,64 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
 
 
-def segment_here(cases: Sequence[Case], request: Request, tell: Tell, progress: bool = False) -> None:
-    """Segment the cases in this process; `progress` shows a bar within each of them.
+def segment_here(
+    cases: Sequence[Case], request: Request, tell: Tell, progress: bool = False, overlap: int | None = None
+) -> None:
+    """Segment the cases in this process.
+
+    Args:
+        cases: what to segment.
+        request: what to make of them.
+        tell: is called with each case, in their order, when it is over, and with what went wrong, or None.
+        progress: show a bar within each of them.
+        overlap: how many are under way at once: while one has the network, others are loaded and written. None takes
+            what suits the device (see `Ready`).
 
     Raises:
         UserError: a missing model, an unknown setting or device, weights of another network.
     """
-    segment = request.ready(progress)
+    ready = request.ready(progress)
+    overlap = min(overlap or ready.overlap, len(cases))
+    if overlap > 1:
+        _segment_overlapping(cases, ready.segment, tell, overlap)
+        return
     for case in cases:
-        tell(case, segment(case))
+        tell(case, ready.segment(case))
+
+
+def _segment_overlapping(
+    cases: Sequence[Case], segment: Callable[[Case], str | None], tell: Tell, overlap: int
+) -> None:
+    """Segment the cases in so many threads, each of which takes the next case when it is done with one.
+
+    Whatever ends this function ends them as Ctrl-C would, so that nothing half written stays, and waits for them.
+    """
+    busy: set[int] = set()
+    over = False
+
+    def in_thread(case: Case) -> str | None:
+        busy.add(threading.get_ident())
+        try:
+            if over:  # it came for the next case too late to be among those that are interrupted
+                raise KeyboardInterrupt
+            return segment(case)
+        finally:
+            busy.discard(threading.get_ident())
+
+    with ThreadPoolExecutor(overlap) as pool:
+        try:
+            for case, problem in zip(cases, pool.map(in_thread, cases), strict=True):
+                tell(case, problem)
+        finally:
+            over = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            for thread in list(busy):
+                _interrupt(thread)
+
+
+def _interrupt(thread: int) -> None:
+    """Raise KeyboardInterrupt in a thread, between two of its steps in Python; Python has no function for it."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 
 
 def segment_in_processes(
@@ -165,7 +217,7 @@ def _serve(pipe: Connection, request: Request, threads: int, variables: dict[str
     logging.getLogger().addHandler(QueueHandler(cast(Any, SimpleNamespace(put_nowait=pipe.send))))
     quiet()
     try:
-        segment = request.ready()
+        segment = request.ready().segment
     except Exception as error:
         message = user_message(error)
         if message is None:

@@ -80,8 +80,7 @@ def labels_on_image_grid(probabilities: MetaTensor, slab: int = SLAB) -> MetaTen
         to_grid = torch.linalg.solve(to_image, affine.double()).float()
         labels = _nearest(sure, to_grid, size)
         unsure = labels == UNSURE
-        rotation, shift = to_grid.to(labels.device)[:3].split([3, 1], dim=1)
-        at = unsure[0].nonzero().float().matmul(rotation.T) + shift[:, 0]
+        at = _moved(unsure[0].nonzero().float(), to_grid.to(labels.device))
         parts.append(labels.masked_scatter(unsure, _likeliest(_interpolated(values, at)).to(torch.uint8)))
     return MetaTensor(torch.cat(parts, -1), meta={**meta, "affine": meta["original_affine"]})
 
@@ -115,7 +114,7 @@ def _nearest(sure: torch.Tensor, to_grid: torch.Tensor, size: Sequence[int]) -> 
     Where the axes of both grids agree, as they do unless an image is sheared, each axis of the grid depends on one axis
     of the slab: its nearest voxels are one row of numbers, and not a number per voxel.
     """
-    axes = [torch.as_tensor(axis) for axis in np.ogrid[tuple(map(slice, size))]]
+    axes = [torch.as_tensor(axis, device=sure.device) for axis in np.ogrid[tuple(map(slice, size))]]
     index = []
     for row, voxels in zip(to_grid[:3], sure.shape[1:], strict=True):
         moved = (step * axis for step, axis in zip(row[:3], axes, strict=True) if abs(step) * axis.numel() > UNMOVED)
@@ -123,12 +122,22 @@ def _nearest(sure: torch.Tensor, to_grid: torch.Tensor, size: Sequence[int]) -> 
     return sure[(slice(None), *index)]
 
 
+def _moved(places: torch.Tensor, to_grid: torch.Tensor) -> torch.Tensor:
+    """Places [N, 3] by an affine [4, 4].
+
+    Not by a product of matrices: a GPU may be set to round its factors to eleven bits (TF32), a tenth of a voxel here.
+    """
+    rotation, shift = to_grid[:3, :3], to_grid[:3, 3]
+    x, y, z = (places[:, [axis]] * rotation[:, axis] for axis in range(3))
+    return x + y + z + shift
+
+
 def _interpolated(values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Values [C, *grid] at places [N, 3], in voxels, zero outside: [C, N]. Each thread of the CPU takes a share."""
+    """Values [C, *grid] at places [N, 3], in voxels, zero outside: [C, N]. Each thread of a CPU takes a share."""
     size = at.new_tensor(values.shape[1:])
     grid = ((2 * at + 1) / size - 1).flip(-1)
-    threads = torch.get_num_threads()
-    share = -(-len(at) // threads)
-    shares = functional.pad(grid, (0, 0, 0, threads * share - len(at))).view(threads, 1, 1, share, 3)
+    places, threads = at.shape[0], torch.get_num_threads() if values.device.type == "cpu" else 1
+    share = -(-places // threads)
+    shares = functional.pad(grid, (0, 0, 0, threads * share - places)).view(threads, 1, 1, share, 3)
     found = functional.grid_sample(values.expand(threads, -1, -1, -1, -1), shares, align_corners=False)
-    return found.transpose(0, 1).flatten(1)[:, : len(at)]
+    return found.transpose(0, 1).flatten(1)[:, :places]

@@ -148,6 +148,24 @@ def test_all_classes_are_interpolated_only_where_neighbouring_labels_differ(monk
     assert shapes[CLASSES] < np.prod(IMAGE) / 2  # of these blobs; organs are smoother
 
 
+@pytest.mark.parametrize("turn", TURNS)
+def test_on_another_device_nothing_is_computed_with_numbers_of_the_cpu(
+    turn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device `meta` stands for it: it computes nothing, but minds where numbers are."""
+    places, pieces = 77, []
+    monkeypatch.setattr(torch.Tensor, "nonzero", lambda found: found.new_empty(places, 3, dtype=torch.long))
+    sample = torch.nn.functional.grid_sample
+    monkeypatch.setattr(
+        torch.nn.functional, "grid_sample", lambda *a, **k: pieces.append(a[1].shape) or sample(*a, **k)
+    )
+    there = MetaTensor(blobs().as_tensor().to("meta"), meta=blobs(turn).meta)
+    labels = labels_on_image_grid(there, SLAB)
+    assert labels.device.type == "meta"
+    assert tuple(labels.shape) == (1, *IMAGE)
+    assert {tuple(piece) for piece in pieces} == {(1, 1, 1, places, 3)}  # not one for each thread of the CPU
+
+
 def test_no_tensor_of_all_classes_is_ever_as_large_as_the_image() -> None:
     probabilities = blobs()
     with Largest() as largest:

@@ -18,9 +18,11 @@ GROUPS = {1: "head", 2: "medium", 3: "tail", 4: "tail"}
 NAMES = {1: "liver", 2: "aorta", 3: "right adrenal", 4: "left adrenal"}
 
 
-def test_difference_of_two_label_maps_is_one_minus_dice_of_what_either_holds() -> None:
-    first = np.array([[0, 1, 1, 1], [2, 2, 0, 0]], np.uint8)
-    second = np.array([[0, 0, 1, 1], [0, 0, 4, 0]], np.uint8)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])  # MONAI's AsDiscrete makes floats
+@pytest.mark.parametrize("times", [1, 10])  # more slices than are compared at once
+def test_difference_of_two_label_maps_is_one_minus_dice_of_what_either_holds(kind: type, times: int) -> None:
+    first = np.array([[0, 1, 1, 1], [2, 2, 0, 0]] * times, kind)
+    second = np.array([[0, 0, 1, 1], [0, 0, 4, 0]] * times, kind)
     found = differences(first, second, 4)
     assert found == {1: pytest.approx(1 - 2 * 2 / (3 + 2)), 2: 1, 4: 1}
 

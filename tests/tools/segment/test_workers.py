@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.tools.fake_gpus import Machine
 from tools.common import gpus
 from tools.common.gpus import gpus_for
 from tools.segment.cases import Case
-from tools.segment.request import Request
+from tools.segment.request import Ready, Request
 from tools.segment.workers import segment_here, segment_in_processes
 
 NAMES = ["a", "b", "c", "d", "e"]
@@ -30,7 +29,7 @@ class Stand(Request):
 
     mistake: str | None = None
 
-    def ready(self, progress: bool = False) -> Callable[[Case], str | None]:
+    def ready(self, progress: bool = False) -> Ready:
         if self.mistake == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.mistake == "full gpu":
@@ -40,7 +39,7 @@ class Stand(Request):
         if self.mistake:
             raise UserError(self.mistake)
         self.note("loaded")
-        return self.segment
+        return Ready(self.segment)
 
     def segment(self, case: Case) -> str | None:
         self.note(case.name)
