@@ -98,13 +98,13 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if self.step.dtype == torch.float16:
             logger.info("this GPU has no instructions for bfloat16: using float16 with a scaled loss")
         self.loader = train_data_loader
+        self.take: Callable[[Batch, int], dict[str, torch.Tensor]] = lambda batch, form: self.step(batch)
         self.total_steps = max_epochs * len(train_data_loader)
         self.add_event_handler(Events.STARTED, self._choose_a_way)
         self.add_event_handler(Events.EPOCH_STARTED, lambda: train_data_loader.set_epoch(self.state.epoch - 1))
 
     def _choose_a_way(self) -> None:
-        """Take steps one by one, or by replaying one."""
-        self.take: Callable[[Batch, int], dict[str, torch.Tensor]] = lambda batch, form: self.step(batch)
+        """Take steps one by one, as before, or by replaying one."""
         if not self.cuda_graphs:
             return
         events = (IterationEvents.LOSS_COMPLETED, IterationEvents.BACKWARD_COMPLETED)
