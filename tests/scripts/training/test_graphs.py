@@ -27,12 +27,10 @@ from tests.tiny_training import curves, fingerprint, make_method, make_trainer, 
 CAPTURED: dict[str, dict[str, Any]] = {
     "dca": {"mix": "copy_paste", "jitter": 0.4},
     "a_and_d": {"ddim_steps": 2},
-    "adsh": {},
     "co_bionet": {},
     "dhc": {},
     "ga": {},
     "skcdf": {},
-    "ua_mt": {"passes": 2},
 }
 CPU = torch.device("cpu")
 
@@ -140,7 +138,7 @@ def streams(heart_phantom: Path) -> tuple[SampleDataset, SampleDataset]:
 
 
 def trained(folder: Path, streams: tuple[SampleDataset, SampleDataset], graphs: bool, **options: Any) -> str:
-    method = make_method("dca")
+    method = make_method("cps")
     trainer = make_trainer(folder, streams, method, epochs=2, steps=4, **options)
     trainer.cuda_graphs = graphs
     trainer.optimizer.defaults["fused"] = trainer.optimizer.param_groups[0]["fused"] = True
