@@ -44,14 +44,11 @@ def convolve_projected(
     Returns:
         [B, C_out, *spatial].
     """
-    parts = weight.split(projections[0].shape[0], dim=1)
-    joint: list[torch.Tensor] = []
-    shift = torch.zeros_like(weight[:, 0])
-    for i in range(len(maps)):
-        joint.append(torch.einsum("om...,mi->oi...", parts[i], projections[i].flatten(1)))
-        shift = shift + torch.einsum("om...,m->o...", parts[i], projection_biases[i])
+    parts = weight.unflatten(1, [len(maps), projections[0].shape[0]])
+    joint = torch.einsum("oem...,emi->oei...", parts, torch.stack(projections).flatten(2)).flatten(1, 2)
+    shift = torch.einsum("oem...,em->o...", parts, torch.stack(projection_biases))
     inside = torch.ones_like(maps[0][:1, :1])
-    return convolve(torch.cat(maps, dim=1), torch.cat(joint, dim=1), bias) + convolve(inside, shift.unsqueeze(1), None)
+    return convolve(torch.cat(maps, dim=1), joint, bias) + convolve(inside, shift.unsqueeze(1), None)
 
 
 class _Pointwise(nn.modules.conv._ConvNd):
