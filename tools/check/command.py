@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.errors import UserError
+from scripts.settings import as_flag
 
 from ..common.config import SEPARATOR, Config
 from ..common.findings import Findings
@@ -127,10 +128,17 @@ def _set_bundle_root(config: Config, folder: Path, findings: Findings) -> None:
 
 
 def _check_words(texts: Mapping[str, str], own: Values, findings: Findings) -> None:
-    """Note a word where the config computes a number or a list; `load_config` sees only those that stand in it."""
+    """Note a word where the config computes something else; `load_config` sees only those that stand in it."""
     for key, text in texts.items():
-        if key in own.config and str(own.config.get(key)).startswith("$"):
-            # A flag may come as a word: see `scripts.settings.as_flag`.
+        if key not in own.config or not str(own.config.get(key)).startswith("$"):
+            continue
+        if own.get(key, bool) is not None and text[:1] not in ("$", "@", "%"):
+            try:
+                as_flag(f"--{key}", text)  # which may come as a word
+            except UserError as error:
+                where, _, what = str(error).partition(": ")
+                findings.problem(where, what)
+        else:
             check_word(key, text, own.get(key, (int, float, list)), findings)
 
 

@@ -47,21 +47,21 @@ def create_loader(
     seed: int,
     num_workers: int = 0,
     device: torch.device | str = "cpu",
-    on_device: bool | None = None,
+    on_device: bool = False,
 ) -> TwoStreamLoader:
     """The loader of a training: batches from the host, or cut out of volumes on the device.
 
     Args:
         labelled, unlabelled, batch_size, steps, seed, num_workers: as in `TwoStreamLoader`.
         device: of the training.
-        on_device: keep the volumes there; None does on a GPU, where they fit into half of its free memory.
+        on_device: keep the volumes there, if they fit into half of its free memory.
 
     Raises:
         UserError: no labelled sample.
     """
     device = torch.device(device)
     arguments = (labelled, unlabelled, batch_size, steps, seed)
-    wanted = device.type == "cuda" if on_device is None else as_flag("data_on_device", on_device)
+    wanted = as_flag("data_on_device", on_device)
     streams = [stream for stream in (labelled, unlabelled) if stream is not None and len(stream)]
     if wanted and (reason := _only_on_the_host(streams)):
         logger.info("training: batches are made on the host: %s", reason)

@@ -120,6 +120,7 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
         ("--seed None", "--seed: MONAI's runner ignores an override by None"),
         ("--+train::handlers []", "--+train::handlers: MONAI's runner merges by + only in files"),
         ("--amp false", "--amp: expected True or False, found the word 'false'"),
+        ("--data_on_device maybe", "--data_on_device: expected true or false, found 'maybe'"),
         ("--num_classes four", "--num_classes: expected a number, found the word 'four'"),
         ("--image_size large", "--image_size: expected a list, found the word 'large'"),
         ("training", "training: expected an override like --lr 0.1, found a word without an id"),
