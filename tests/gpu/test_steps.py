@@ -65,9 +65,10 @@ def make_step(name: str, device: torch.device, dims: int = 2, amp: bool = False)
     return Step(method, optimizer, device, amp)
 
 
-def take(step: Step, device: torch.device, steps: int, graphs: bool = False, dims: int = 2) -> list[dict[str, float]]:
+def take(
+    step: Step, device: torch.device, steps: int, replayed: Replayed | None = None, dims: int = 2
+) -> list[dict[str, float]]:
     """The losses of some steps, each of a batch, a seed, a progress and a learning rate of its own."""
-    replayed = Replayed(step, CudaGraphs(device)) if graphs else None
     found = []
     for number in range(1, steps + 1):
         torch.manual_seed(number)
@@ -76,8 +77,6 @@ def take(step: Step, device: torch.device, steps: int, graphs: bool = False, dim
         given = data(device, dims, seed=number)
         losses = step(given) if replayed is None else replayed(given, form)
         found.append({key: float(value) for key, value in losses.items()})
-    if replayed is not None:
-        assert replayed.captured is not None, "the capture failed; see the log"
     return found
 
 
@@ -91,12 +90,28 @@ def test_captured_steps_are_eager_steps(name: str, amp: bool, device: torch.devi
     if device.type != "cuda":
         pytest.skip("CUDA graphs need a CUDA device")
     eager, captured = make_step(name, device, amp=amp), make_step(name, device, amp=amp)
-    expected, found = take(eager, device, WARM_UP + 4), take(captured, device, WARM_UP + 4, graphs=True)
+    replayed = Replayed(captured, CudaGraphs(device))
+    expected, found = take(eager, device, WARM_UP + 4), take(captured, device, WARM_UP + 4, replayed)
+    assert replayed.captured is not None, "the capture failed; see the log"
     tolerance = 0.02 if amp else 1e-3  # sums of atomic additions differ from run to run, and steps add up
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=tolerance, abs=tolerance)
     distance = (vector(captured.method) - vector(eager.method)).norm() / vector(eager.method).norm()
     assert float(distance) < tolerance
+
+
+def test_steps_go_on_after_a_capture_that_failed(device: torch.device, caplog: pytest.LogCaptureFixture) -> None:
+    if device.type != "cuda":
+        pytest.skip("CUDA graphs need a CUDA device")
+    eager, step = make_step("bcp", device), make_step("bcp", device)  # which waits for the host, and says so
+    expected = take(eager, device, WARM_UP + 3)
+    replayed = Replayed(step, CudaGraphs(device))
+    found = take(step, device, WARM_UP + 3, replayed)
+    assert replayed.failed
+    assert any("no CUDA graph of a step" in message for message in caplog.messages)
+    assert torch.cuda.current_stream(device) == torch.cuda.default_stream(device)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
 
 
 def test_a_captured_step_draws_other_numbers_in_each_replay(device: torch.device) -> None:

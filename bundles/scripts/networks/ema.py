@@ -41,8 +41,10 @@ class MovingAverage(nn.Module):
         """Follow the network by one step; the first one takes its weights over."""
         share = (1.0 / (self.n_averaged + 1.0)).clamp_min(1.0 - self.decay)
         move_towards(self.module.parameters(), network.parameters(), share)
-        if buffers := [*self.module.buffers()]:
-            torch._foreach_copy_(buffers, [*network.buffers()])
+        buffers = [*zip(self.module.buffers(), network.buffers(), strict=True)]
+        for kind in {copied.dtype for copied, _ in buffers}:  # tensors of one type are copied at once
+            copies, originals = zip(*(pair for pair in buffers if pair[0].dtype == kind), strict=True)
+            torch._foreach_copy_(copies, originals)
         self.n_averaged += 1
 
 

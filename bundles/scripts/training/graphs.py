@@ -53,10 +53,13 @@ class CudaGraphs:
     def capture(self, step: Step, batch: Batch) -> Captured:
         """Record a step, without taking it."""
         static = {name: values.clone() for name, values in batch.items()}
-        graph = torch.cuda.CUDAGraph()
-        # Other threads, such as that of a DataLoader, may go on.
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            losses = step(static)
+        graph, usual = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # Other threads, such as that of a DataLoader, may go on.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                losses = step(static)
+        finally:
+            torch.cuda.set_stream(usual)  # torch stays on the other one where a capture breaks off
         return Captured(static, losses, graph.replay)
 
 
