@@ -39,8 +39,9 @@ demo: setup  ## train, evaluate and infer BUNDLE on a made-up data set
 test: setup-dev  ## run the test suite
 	$(run) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# Warnings of CUDA's libraries are shown and are no errors.
 gpu-test: setup-dev  ## test what runs on a GPU; skipped without one
-	$(run) -m pytest -m gpu -rP --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(run) -m pytest -m gpu -rP -W default --numprocesses auto --maxprocesses 8
 
 lint: setup-dev  ## check style, format and types
 	$(run) -m ruff check
