@@ -90,7 +90,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         device = torch.device(device)
         self.step = Step(method, optimizer, device, as_flag("amp", amp), tell=self.fire_event)
         self.method, self.grad_scaler = self.step.method, self.step.grad_scaler
-        if as_flag("checkpointing", checkpointing):
+        self.checkpointing = as_flag("checkpointing", checkpointing)
+        if self.checkpointing:
             recompute_finest_levels(self.method)
         self.lr_scheduler = lr_scheduler
         self.cuda_graphs = as_flag("cuda_graphs", cuda_graphs) and device.type == "cuda"
@@ -108,8 +109,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if not self.cuda_graphs:
             return
         events = (IterationEvents.LOSS_COMPLETED, IterationEvents.BACKWARD_COMPLETED)
-        listened = "handlers listen within a step" if any(self._event_handlers[event] for event in events) else ""
-        if reason := obstacle(self.step) or listened:
+        reason = obstacle(self.step)
+        if self.checkpointing:
+            reason = "checkpointing asks for the state of the random numbers"
+        elif any(self._event_handlers[event] for event in events):
+            reason = "handlers listen within a step"
+        if reason:
             logger.info("training: no CUDA graph of a step: %s", reason)
         else:
             self.take = Replayed(self.step, CudaGraphs(self.step.device))

@@ -161,6 +161,7 @@ def test_a_training_with_graphs_ends_with_the_weights_of_one_without(
     [
         ("bcp", None, "the connected parts of the pseudo-labels are found on the host"),
         ("supervised", IterationEvents.LOSS_COMPLETED, "handlers listen within a step"),
+        ("supervised", "checkpointing", "checkpointing asks for the state of the random numbers"),
     ],
 )
 def test_where_steps_cannot_be_captured_the_log_says_why(
@@ -169,14 +170,16 @@ def test_where_steps_cannot_be_captured_the_log_says_why(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     name: str,
-    event: IterationEvents | None,
+    event: IterationEvents | str | None,
     reason: str,
 ) -> None:
     tracer = Tracer()
     monkeypatch.setattr(engine_module, "CudaGraphs", lambda device: tracer)
     trainer = make_trainer(tmp_path, streams, make_method(name), epochs=1, steps=WARM_UP + 2)
     trainer.cuda_graphs = True
-    if event is not None:
+    if event == "checkpointing":
+        trainer.checkpointing = True
+    elif event is not None:
         trainer.add_event_handler(event, lambda engine: None)
     with caplog.at_level(logging.INFO):
         trainer.run()
