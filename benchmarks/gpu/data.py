@@ -37,7 +37,7 @@ def rows(sheet: Sheet, clock: Clock, tasks: Mapping[str, Task] = TASKS, steps: M
     for place, task in tasks.items():
         in_a_round = steps[task.dims]
         arguments = (*streams(task), (2, 2), in_a_round * (clock.rounds + 1), 0)
-        on_device = DeviceLoader(*arguments, clock.device)
+        on_device = DeviceLoader(*arguments, device=clock.device)
         on_host = TwoStreamLoader(*arguments, WORKERS, pin_memory=clock.device.type == "cuda")
         train = partial(trained, clock, task, in_a_round)
         base = sheet.row(f"{place}: one batch on the device", partial(train, OneBatch(on_device, clock.device)))

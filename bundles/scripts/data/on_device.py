@@ -66,7 +66,7 @@ def create_loader(
     if wanted and (reason := _only_on_the_host(streams)):
         logger.info("training: batches are made on the host: %s", reason)
     elif wanted and (dtype := fitting(streams, device)) is not None:
-        return DeviceLoader(*arguments, device, dtype)
+        return DeviceLoader(*arguments, device=device, dtype=dtype)
     elif wanted:
         logger.info("training: batches are made on the host: the volumes do not fit on the device beside the training")
     return TwoStreamLoader(*arguments, num_workers, pin_memory=device.type == "cuda")
@@ -105,7 +105,7 @@ class DeviceLoader(TwoStreamLoader):
     """Makes the batches of a `TwoStreamLoader` on a device; its transforms are crops, flips and `RandTurnOrRotated`.
 
     Args:
-        labelled, unlabelled, batch_size, steps, seed: as in `TwoStreamLoader`.
+        arguments: labelled, unlabelled, batch_size, steps, seed, as in `TwoStreamLoader`.
         device: where the volumes are kept, the labels as uint8.
         dtype: of the images; in float32 the batches are the same bit for bit.
 
@@ -113,21 +113,11 @@ class DeviceLoader(TwoStreamLoader):
         UserError: no labelled sample.
     """
 
-    def __init__(
-        self,
-        labelled: SampleDataset,
-        unlabelled: SampleDataset | None,
-        batch_size: tuple[int, int],
-        steps: int,
-        seed: int,
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(labelled, unlabelled, batch_size, steps, seed)
+    def __init__(self, *arguments: Any, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(*arguments)
+        labelled, unlabelled = self.streams
         self.labelled = _Kept(labelled, KEYS, device, dtype)
-        self.unlabelled = None
-        if unlabelled is not None and len(unlabelled):
-            self.unlabelled = _Kept(unlabelled, ["image"], device, dtype)
+        self.unlabelled = None if unlabelled is None else _Kept(unlabelled, ["image"], device, dtype)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         for keys in self.sampler:

@@ -210,6 +210,7 @@ class TwoStreamLoader:
             raise UserError("labelled cases: expected at least one, found none; check the datalist and `percent`")
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         unlabelled = unlabelled if unlabelled is not None and len(unlabelled) else None
+        self.streams = (labelled, unlabelled)
         self.sampler = TwoStreamSampler(
             (len(labelled), len(unlabelled) if unlabelled is not None else 0),
             (int(batch_size[0]), int(batch_size[1])),
@@ -219,7 +220,7 @@ class TwoStreamLoader:
             torch.distributed.get_world_size() if distributed else 1,
         )
         self.loader = DataLoader(
-            _Streams((labelled, unlabelled)),
+            _Streams(self.streams),
             batch_sampler=self.sampler,
             collate_fn=_collate,
             num_workers=num_workers,

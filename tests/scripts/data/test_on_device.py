@@ -74,7 +74,7 @@ def both(streams: tuple[SampleDataset, SampleDataset | None], steps: int = 12) -
     """The batches of the second epoch, from the host and from the device."""
     arguments = (*streams, (2, 3), steps, 5)
     found = []
-    for loader in (TwoStreamLoader(*arguments), DeviceLoader(*arguments, CPU)):
+    for loader in (TwoStreamLoader(*arguments), DeviceLoader(*arguments, device=CPU)):
         loader.set_epoch(1)
         assert len(loader) == steps
         found.append(list(loader))
@@ -113,7 +113,9 @@ def test_without_unlabelled_volumes_there_are_only_labelled_batches() -> None:
 
 def test_float16_rounds_the_images_and_leaves_the_labels() -> None:
     arguments = (*patches(ANYWHERE), (2, 3), 2, 5)
-    for exact, rounded in zip(DeviceLoader(*arguments, CPU), DeviceLoader(*arguments, CPU, torch.float16), strict=True):
+    for exact, rounded in zip(
+        DeviceLoader(*arguments, device=CPU), DeviceLoader(*arguments, device=CPU, dtype=torch.float16), strict=True
+    ):
         assert torch.equal(rounded["label"], exact["label"])
         assert torch.equal(rounded["image"], exact["image"].half().float())
         assert (rounded["image"] - exact["image"]).abs().max() <= 2**-12
