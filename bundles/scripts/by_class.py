@@ -7,17 +7,21 @@ import torch
 
 def sums_by_class(values: torch.Tensor, ids: torch.Tensor, classes: int) -> torch.Tensor:
     """Sums [classes] of values [...] over the voxels of each class id in `ids` [...], differentiable in the values."""
-    if ids.device.type == "cpu":
+    if _voxel_by_voxel(ids):
         return values.new_zeros(classes).index_add(0, ids.flatten(), values.flatten())
-    # There all voxels would add to the same few numbers, one after the other.
     return torch.where(_is_class(ids, classes), values.flatten(), 0).sum(1)
 
 
 def voxels_by_class(ids: torch.Tensor, classes: int) -> torch.Tensor:
     """How many voxels [classes] of each class id are in `ids` [...], int64."""
-    if ids.device.type == "cpu":
+    if _voxel_by_voxel(ids):
         return torch.bincount(ids.flatten(), minlength=classes)
     return _is_class(ids, classes).sum(1)  # bincount would wait for the host to learn the largest id
+
+
+def _voxel_by_voxel(ids: torch.Tensor) -> bool:
+    """Whether one voxel after the other is the fast way: on a GPU all of them would add to the same few numbers."""
+    return ids.device.type == "cpu"
 
 
 def _is_class(ids: torch.Tensor, classes: int) -> torch.Tensor:
