@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, cast
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ..class_sizes import class_sizes
@@ -18,11 +19,60 @@ from ..networks import DCANet, MovingAverage
 from ..networks.blocks import crop_to
 from ..settings import expect_one_of
 from .base import SemiSupervised
+from .parts.class_balance import inverse_cube_root, labelled_shares, log_ratio
+from .parts.difficulty import DifficultyTracker
 from .parts.mixing import paste, paste_either_way, random_boxes
 from .parts.pseudo_labels import hard_labels
 from .parts.strong_views import change_intensities
 
 logger = logging.getLogger(__name__)
+
+RULES = {"cube_root": inverse_cube_root, "frequency": log_ratio}
+WEIGHTS = ("none", *RULES, "difficulty")
+
+
+class ClassWeights(nn.Module):
+    """Weights of the classes in one decoder's losses, with a mean of 1 over the classes that it has.
+
+    Args:
+        rule: one of WEIGHTS.
+        num_classes: foreground classes K.
+    """
+
+    weights: torch.Tensor
+    own: torch.Tensor
+
+    def __init__(self, rule: str, num_classes: int) -> None:
+        super().__init__()
+        self.rule = rule
+        self.tracker = DifficultyTracker(num_classes) if rule == "difficulty" else None
+        if rule != "none":
+            self.register_buffer("weights", torch.ones(num_classes + 1))
+            self.register_buffer("own", torch.ones(num_classes + 1))
+
+    def start(self, shares: torch.Tensor, group: Sequence[int] | None = None) -> None:
+        """Begin with the classes' shares [K + 1] of the labelled voxels; with a `group`, all others are background."""
+        if self.rule == "none":
+            return
+        ids = [0, *group] if group is not None else [*range(len(shares))]
+        self.own.zero_()[ids] = 1.0
+        if self.rule in RULES:
+            known = shares[ids].clone()
+            known[0] = 1.0 - known[1:].sum()
+            self.weights.zero_()[ids] = RULES[self.rule](known).to(self.weights)
+            self.weights *= self.own.sum() / self.weights.sum()
+
+    @torch.no_grad()
+    def observe(self, logits: torch.Tensor, label: torch.Tensor) -> None:
+        """Learn the classes' difficulty from logits [B, K + 1, *spatial] of labelled images and [B, *spatial]."""
+        if self.tracker is not None:
+            self.tracker.update(logits, label)
+            weights = self.tracker.weights() * self.own
+            self.weights.copy_(weights * self.own.sum() / weights.sum().clamp_min(1e-6))
+
+    def forward(self) -> torch.Tensor | None:
+        """The weights [K + 1]; None weighs all alike."""
+        return None if self.rule == "none" else self.weights.clone()
 
 
 class DCA(SemiSupervised):
@@ -56,6 +106,13 @@ class DCA(SemiSupervised):
             target is mixed alike, from the pseudo-labels of whole images and the true labels.
         jitter: strength of `change_intensities` on all that the network is shown, but not its teacher; 0: none.
         absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
+        expert_absent: the same for the experts; None: as `absent`.
+        expert_weights: weights of the classes in each expert's losses, out of their shares of the labelled voxels, all
+            that is foreign being background: "none", "cube_root" (`inverse_cube_root`), "frequency" (`log_ratio`,
+            DHC), or "difficulty" (`DifficultyTracker`, DHC). Their mean over an expert's classes is 1.
+        aggregation_weights: the same for D_A's losses.
+        teacher_statistics: what the teacher normalises with: "batch", those of the unlabelled images; "joint", of the
+            labelled ones as well; "running", the averages that the network remembers.
     """
 
     network = DCANet
@@ -91,6 +148,10 @@ class DCA(SemiSupervised):
         mix: str = "copy_paste",
         jitter: float = 0.0,
         absent: str = "skip",
+        expert_absent: str | None = None,
+        expert_weights: str = "none",
+        aggregation_weights: str = "none",
+        teacher_statistics: str = "batch",
     ) -> None:
         super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
         for name, value, allowed in (
@@ -98,6 +159,9 @@ class DCA(SemiSupervised):
             ("unsup_gradient", unsup_gradient, ("encoder", "aggregation")),
             ("pseudo_label", pseudo_label, ("stitched", "mean")),
             ("mix", mix, ("none", "cutmix", "copy_paste")),
+            ("expert_weights", expert_weights, WEIGHTS),
+            ("aggregation_weights", aggregation_weights, WEIGHTS),
+            ("teacher_statistics", teacher_statistics, ("batch", "joint", "running")),
         ):
             expect_one_of(f"method dca, {name}", value, allowed)
         if predictor.own_channels and not label_split:
@@ -114,7 +178,11 @@ class DCA(SemiSupervised):
         self.unsup_gradient, self.unsup_experts = unsup_gradient, unsup_experts
         self.pseudo_label = pseudo_label
         self.mix, self.jitter = mix, jitter
-        self.absent = absent
+        self.absent, self.expert_absent = absent, expert_absent or absent
+        self.teacher_statistics = teacher_statistics
+        classes = len(predictor.owner)
+        self.expert_weights = nn.ModuleList(ClassWeights(expert_weights, classes) for _ in predictor.experts)
+        self.aggregation_weights = ClassWeights(aggregation_weights, classes)
         self.groups: Grouping | None = None
         self.teacher = MovingAverage(predictor, teacher_decay) if teacher_decay > 0 else None
 
@@ -126,6 +194,10 @@ class DCA(SemiSupervised):
         self.predictor.set_groups(self.groups.groups)
         if self.teacher is not None:  # which follows the network after each step, and labels in the first one
             cast(DCANet, self.teacher.module).set_groups(self.groups.groups)
+        shares = labelled_shares(label_files, len(self.predictor.owner))
+        self.aggregation_weights.start(shares)
+        for weights, group in zip(self.expert_weights, self.groups.groups, strict=True):
+            weights.start(shares, group if self.label_split else None)
 
     def describe(self) -> dict[str, Any]:
         """See `Method.describe`: the groups of classes, and the sizes and gaps that made them."""
@@ -138,7 +210,7 @@ class DCA(SemiSupervised):
         net, labelled = self.predictor, len(image)
         target = None
         if image_u is not None and (self.teacher is not None or self.mix != "none"):
-            target = self._label_whole(image_u)
+            target = self._label_whole(image_u, image)
             image_u, target = self._mixed(image_u, target, image, label)
         images = image if image_u is None else torch.cat([image, image_u])
         if self.jitter > 0:
@@ -147,7 +219,7 @@ class DCA(SemiSupervised):
         features, maps = net.decode(images)
         taught = len(images) if self.unsup_experts else labelled
         expert_logits = crop_to(net.expert_logits([_first(m, taught) for m in maps[-1]]), shape)
-        losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label)}
+        losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label, observed=True)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
             kept = labelled if self.supervise_aggregation else 0
@@ -156,13 +228,18 @@ class DCA(SemiSupervised):
         aggregated = crop_to(net.aggregate(features, maps), shape)
         loss = losses["loss_experts"]
         if self.supervise_aggregation:
-            losses["loss_aggregation"] = segmentation_loss(aggregated[:labelled], label, absent=self.absent)
+            self.aggregation_weights.observe(aggregated[:labelled], label)
+            losses["loss_aggregation"] = segmentation_loss(
+                aggregated[:labelled], label, absent=self.absent, weight=self.aggregation_weights()
+            )
             loss = loss + losses["loss_aggregation"]
         if image_u is not None:
             if target is None:
                 stitched = crop_to(net.stitched([m[labelled:] for m in maps[-1]]), shape)
                 target = self._pseudo_label(stitched, aggregated[labelled:])
-            losses["loss_unlabelled"] = segmentation_loss(aggregated[labelled:], target, absent=self.absent)
+            losses["loss_unlabelled"] = segmentation_loss(
+                aggregated[labelled:], target, absent=self.absent, weight=self.aggregation_weights()
+            )
             if self.unsup_experts:
                 losses["loss_unlabelled"] = losses["loss_unlabelled"] + self._expert_loss(
                     expert_logits[:, labelled:], target
@@ -170,28 +247,38 @@ class DCA(SemiSupervised):
             loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
         return {"loss": loss, **losses}
 
-    def _expert_loss(self, expert_logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Sum over the experts of L_seg [E, B, C, *spatial] against the labels [B, *spatial] of their groups."""
+    def _expert_loss(self, expert_logits: torch.Tensor, label: torch.Tensor, observed: bool = False) -> torch.Tensor:
+        """Sum over the experts of L_seg [E, B, C, *spatial] against the labels [B, *spatial] of their groups.
+
+        observed: the labels are true ones, from which the classes' difficulty is learnt.
+        """
         losses = []
         for expert, logits in enumerate(expert_logits):
-            if not self.label_split:
-                losses.append(segmentation_loss(logits, label, absent=self.absent))
-                continue
-            own = functional.pad(self.predictor.owner == expert, [1, 0], value=True)  # background is everyone's
-            target = torch.where(own[label], label, 0)
-            losses.append(segmentation_loss(logits, target, own if self.expert_dice == "own" else None, self.absent))
+            target, counted = label, None
+            if self.label_split:
+                own = functional.pad(self.predictor.owner == expert, [1, 0], value=True)  # background is everyone's
+                target = torch.where(own[label], label, 0)
+                counted = own if self.expert_dice == "own" else None
+            weights = cast(ClassWeights, self.expert_weights[expert])
+            if observed:
+                weights.observe(logits, target)
+            losses.append(segmentation_loss(logits, target, counted, self.expert_absent, weights()))
         return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def _label_whole(self, image_u: torch.Tensor) -> torch.Tensor:
+    def _label_whole(self, image_u: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Pseudo-labels [B, *spatial] of images that are not mixed, by the teacher if there is one.
 
         Like all that belongs to the method, the teacher is in training mode, as the mean teachers of the field are: its
-        normalisation takes the statistics of this batch, which early in training fit better than the running ones.
+        normalisation takes the statistics of this batch, unless `teacher_statistics` says otherwise.
         """
         net = self.predictor if self.teacher is None else cast(DCANet, self.teacher.module)
-        aggregated, stitched = net.predictions(image_u)
-        return self._pseudo_label(stitched, aggregated)
+        shown = torch.cat([image, image_u]) if self.teacher_statistics == "joint" else image_u
+        training = net.training
+        net.train(training and self.teacher_statistics != "running")
+        aggregated, stitched = net.predictions(shown)
+        net.train(training)
+        return self._pseudo_label(stitched[-len(image_u) :], aggregated[-len(image_u) :])
 
     def _mixed(
         self, image_u: torch.Tensor, target: torch.Tensor, image: torch.Tensor, label: torch.Tensor

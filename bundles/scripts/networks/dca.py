@@ -10,7 +10,7 @@ from monai.networks.layers.factories import Conv, Norm
 from torch import nn
 
 from ..errors import UserError
-from ..settings import expect_one_of
+from ..settings import expect_at_least, expect_one_of
 from .blocks import crop_to, output_conv, pad_to_multiple
 from .convolutions import POINTWISE, convolve_projected
 from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
@@ -32,23 +32,26 @@ class DFAM(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        width: channels of the level.
+        width: channels w of the level.
         experts: number of experts E.
         features: "raw" weighs the experts' features themselves, "projected" their 1^d projections.
+        expert_width: channels v of the experts' maps; None: w. With others, the features are projected.
     """
 
-    def __init__(self, spatial_dims: int, width: int, experts: int, features: str = "raw") -> None:
+    def __init__(
+        self, spatial_dims: int, width: int, experts: int, features: str = "raw", expert_width: int | None = None
+    ) -> None:
         super().__init__()
         pointwise = POINTWISE[spatial_dims]
         self.projected = features == "projected"
         # Any: the type checker takes the parts of a container for modules without weights.
-        self.project: Any = nn.ModuleList(pointwise(width, width, 1) for _ in range(experts))
+        self.project: Any = nn.ModuleList(pointwise(expert_width or width, width, 1) for _ in range(experts))
         first = Conv[Conv.CONV, spatial_dims](experts * width, width, 3, padding=1)
         last = pointwise(width, experts, 1)
         self.attend: Any = nn.Sequential(first, nn.ReLU(inplace=True), last, nn.Softmax(dim=1))
 
     def attention(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """E maps [B, w, *spatial] to the attention [B, E, *spatial], which sums to one at every voxel.
+        """E maps [B, v, *spatial] to the attention [B, E, *spatial], which sums to one at every voxel.
 
         Each map is projected; the projections are concatenated, convolved, and turned into weights.
         """
@@ -64,7 +67,7 @@ class DFAM(nn.Module):
         return self.attend[3](self.attend[2](self.attend[1](mixed)))
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """E maps [B, w, *spatial] to their weighted sum [B, w, *spatial]."""
+        """E maps [B, v, *spatial] to their weighted sum [B, w, *spatial]."""
         weights = self.attention(maps)
         chosen = maps
         if self.projected:
@@ -77,37 +80,56 @@ class DFAM(nn.Module):
         return summed
 
 
-class AggregationDecoder(nn.Module):
-    """The decoder D_A: at every level a DFAM adds the experts' features to the up-sampled stream.
+class NoFeatures(nn.Module):
+    """In the place of a DFAM: nothing of the experts is added."""
 
-    With `dfam` "none" it is an ordinary decoder that sees nothing of the experts (the ablation "without DFAM").
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor | None:
+        """Whatever the maps are, None."""
+        return None
+
+
+class AggregationDecoder(nn.Module):
+    """The decoder D_A: at its levels a DFAM adds the experts' features to the up-sampled stream.
+
+    Args:
+        style, spatial_dims, out_channels, width, norm: as of a `Decoder`.
+        experts: number of experts.
+        dfam: "raw" or "projected" features; "none" makes an ordinary decoder that sees nothing of the experts.
+        dfam_levels: how many levels have a DFAM, the deepest first.
+        expert_width: channels of the experts' finest level.
     """
 
-    __constants__ = ("with_dfam",)  # so that TorchScript does not compile the branch that is not taken
-
     def __init__(
-        self, style: str, spatial_dims: int, out_channels: int, width: int, experts: int, norm: str, dfam: str
+        self,
+        style: str,
+        spatial_dims: int,
+        out_channels: int,
+        width: int,
+        experts: int,
+        norm: str,
+        dfam: str,
+        dfam_levels: int,
+        expert_width: int,
     ) -> None:
         super().__init__()
+        narrow = level_widths(expert_width)[-2::-1]
         widths = level_widths(width)[-2::-1]
         self.levels = nn.ModuleList(
             DecoderLevel(style, spatial_dims, w, convs, norm, dilation=1)
             for w, convs in zip(widths, DECODER_CONVS[style], strict=True)
         )
+        levels = 0 if dfam == "none" else dfam_levels
         self.dfams = nn.ModuleList(
-            DFAM(spatial_dims, w, experts, dfam) if dfam != "none" else nn.Identity() for w in widths
+            DFAM(spatial_dims, w, experts, dfam, v) if i < levels else NoFeatures()
+            for i, (w, v) in enumerate(zip(widths, narrow, strict=True))
         )
-        self.with_dfam = dfam != "none"
         self.out = output_conv(style, spatial_dims, width, out_channels)
 
     def forward(self, features: list[torch.Tensor], expert_maps: list[list[torch.Tensor]]) -> torch.Tensor:
         """The encoder's maps (finest first) and, per level (deepest first), the experts' maps, to logits."""
         x = features[-1]
         for i, (level, dfam) in enumerate(zip(self.levels, self.dfams)):  # noqa: B905 - TorchScript has no strict
-            extra: torch.Tensor | None = None
-            if self.with_dfam:
-                extra = dfam(expert_maps[i])
-            x = level(x, features[len(features) - 2 - i], extra)
+            x = level(x, features[len(features) - 2 - i], dfam(expert_maps[i]))
         return self.out(x)
 
 
@@ -131,8 +153,11 @@ class DCANet(nn.Module):
             softmaxes). The parameters do not depend on it: one checkpoint gives all three.
         stitching: rule that makes the experts comparable: "log_odds", "logits", "probability" or "mean" (`stitch`).
         dfam: "raw" or "projected" features in the DFAM; "none" leaves the DFAM out.
+        dfam_levels: how many of D_A's four levels have a DFAM, the deepest first.
         experts: the published "asymmetric" decoders; for the ablations "symmetric" (all like the medium one),
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
+        expert_width: channels of the experts' finest level; None: `width`. Others see the encoder's maps through shared
+            1^d convolutions, and need "projected" features in the DFAM.
         expert_channels: "all" classes compete in every expert's softmax; with "own" the classes that an expert does not
             own have no probability in it.
         residual: D_A's logits are added to the stitched ones, through which no gradient flows, not standing alone:
@@ -161,7 +186,9 @@ class DCANet(nn.Module):
         prediction: str = "aggregated",
         stitching: str = "log_odds",
         dfam: str = "raw",
+        dfam_levels: int = LEVELS - 1,
         experts: str = "asymmetric",
+        expert_width: int | None = None,
         expert_channels: str = "all",
         residual: bool = False,
     ) -> None:
@@ -173,6 +200,11 @@ class DCANet(nn.Module):
         expect_one_of("expert_channels", expert_channels, ("all", "own"))
         if num_classes < 1:
             raise UserError(f"num_classes: expected at least one foreground class, found {num_classes}")
+        expect_at_least("dfam_levels", dfam_levels, 0)
+        narrow = width if expert_width is None else expert_width
+        expect_at_least("expert_width", narrow, 1)
+        if narrow != width and dfam == "raw":
+            raise UserError(f"dfam: expected 'projected' or 'none' with expert_width {narrow} of {width}, found 'raw'")
         self.prediction, self.stitching = prediction, stitching
         self.own_channels, self.residual = expert_channels == "own", residual
         self.linear = stitching in LINEAR_RULES
@@ -188,14 +220,20 @@ class DCANet(nn.Module):
                     style,
                     spatial_dims,
                     num_classes + 1,
-                    width,
+                    narrow,
                     convs if experts in ("asymmetric", "depth") else medium_convs,
                     dilation if experts in ("asymmetric", "dilation") else medium_dilation,
                     norm,
                 )
             )
         self.experts = cast(Sequence[Decoder], nn.ModuleList(decoders))  # for the type checker: what is in the list
-        self.aggregation = AggregationDecoder(style, spatial_dims, num_classes + 1, width, len(names), norm, dfam)
+        self.narrow = nn.ModuleList(
+            nn.Identity() if narrow == width else POINTWISE[spatial_dims](w, v, 1)
+            for w, v in zip(level_widths(width), level_widths(narrow), strict=True)
+        )
+        self.aggregation = AggregationDecoder(
+            style, spatial_dims, num_classes + 1, width, len(names), norm, dfam, dfam_levels, narrow
+        )
         self.owner: torch.Tensor
         self.register_buffer("owner", torch.arange(num_classes).clamp(max=len(names) - 1))
 
@@ -215,8 +253,11 @@ class DCANet(nn.Module):
     def decode_experts(self, features: list[torch.Tensor]) -> list[list[torch.Tensor]]:
         """The encoder's maps to those of all experts, per level (deepest first)."""
         maps: list[list[torch.Tensor]] = [[] for _ in range(self.decoder_levels)]
+        seen: list[torch.Tensor] = []
+        for i, narrow in enumerate(self.narrow):
+            seen.append(narrow(features[i]))
         for expert in self.experts:
-            for level, decoded in enumerate(expert.maps(features)):
+            for level, decoded in enumerate(expert.maps(seen)):
                 maps[level].append(decoded)
         return maps
 
