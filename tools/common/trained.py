@@ -85,6 +85,10 @@ SETTINGS: dict[str, Kind] = {
     "patch_size": SIZES,
     "spacing": NUMBERS,
     "window": NUMBERS,
+    "mirror_axes": (
+        "a list of axes",
+        lambda value: isinstance(value, list) and all(axis in (0, 1, 2) for axis in value),
+    ),
     "interpolation": A_NAME,
     "mr_scaling": A_NAME,
     "residual": FLAG,

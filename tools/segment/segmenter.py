@@ -96,8 +96,8 @@ class Segmenter:
         self.prediction = network.prediction if isinstance(network, DCANet) and not self.options.fast else None
         self.groups = _groups(network) if self.prediction else {}
         whole = _WithExperts(network) if self.prediction else network
-        amp, backend = (parser.get_parsed_content(key) for key in ("amp", "backend"))
-        self.network = for_inference(whole, self.device, amp, backend)
+        amp, backend, mirror_axes = (parser.get_parsed_content(key) for key in ("amp", "backend", "mirror_axes"))
+        self.network = for_inference(whole, self.device, amp, backend, mirror_axes)
         steps = parser.get_parsed_content("postprocessing").transforms
         self.transforms = [step for step in steps if not isinstance(step, Activationsd | SaveImaged)]
         self.alone = threading.Lock()

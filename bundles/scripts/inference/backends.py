@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -15,7 +17,11 @@ from ..settings import as_flag, expect_one_of
 
 
 def for_inference(
-    network: nn.Module, device: torch.device | str, amp: bool = True, backend: str = "torch"
+    network: nn.Module,
+    device: torch.device | str,
+    amp: bool = True,
+    backend: str = "torch",
+    mirror_axes: Sequence[int] = (),
 ) -> nn.Module:
     """The network as it infers: [B, C_in, *spatial] to float32 [B, C, *spatial] in eval mode, without gradients.
 
@@ -24,12 +30,33 @@ def for_inference(
         device: where it is.
         amp: use the reduced precision of `autocast_dtype`.
         backend: "torch", or "openvino" (see `OpenVINO`).
+        mirror_axes: spatial axes, 0 for the first, along which the images are mirrored, too (see `Mirrored`).
 
     Raises:
         UserError: another backend, or one that this machine does not have.
     """
     expect_one_of("backend", backend, BACKENDS)
-    return BACKENDS[backend](network, torch.device(device), amp)
+    running = BACKENDS[backend](network, torch.device(device), amp)
+    return Mirrored(running, mirror_axes) if mirror_axes else running
+
+
+class Mirrored(nn.Module):
+    """The mean of a network's logits over an image and its mirror images (nnU-Net).
+
+    Args:
+        network: [B, C_in, *spatial] to [B, C, *spatial].
+        axes: spatial axes, 0 for the first; with n of them the network runs 2^n times.
+    """
+
+    def __init__(self, network: nn.Module, axes: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        dims = [2 + axis for axis in axes]
+        self.flips = [flip for count in range(len(dims) + 1) for flip in combinations(dims, count)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean for [B, C_in, *spatial], mirrored back."""
+        return torch.stack([self.network(x.flip(flip)).flip(flip) for flip in self.flips]).mean(0)
 
 
 class Autocast(nn.Module):

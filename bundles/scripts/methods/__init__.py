@@ -88,6 +88,7 @@ def create_method(
     options: Mapping[str, Any] | None = None,
     label_files: Sequence[str] = (),
     labels: Mapping[str | int, str] | None = None,
+    average_decay: float = 0.0,
 ) -> Method:
     """A method around its predictor, made ready with the labelled set.
 
@@ -98,6 +99,7 @@ def create_method(
         options: arguments of the method that replace the preset's, and the variant's.
         label_files: the labels of the labelled set, for methods that look at them once before training.
         labels: names of the classes, for the log.
+        average_decay: above 0, a moving average of the predictor's weights with this decay is what is deployed.
 
     Raises:
         UserError: an unknown method or option, unreadable labels.
@@ -116,6 +118,8 @@ def create_method(
     method: Method = _call(cls, f"method {name}", chosen, predictor)
     method.to(next(predictor.parameters()).device)  # what it has beside its predictor, as well
     method.prepare(label_files, {int(c): name for c, name in (labels or {}).items()})
+    if average_decay > 0:
+        method.average_weights(average_decay)
     return method
 
 

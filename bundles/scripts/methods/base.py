@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from ..networks import MovingAverage
 from ..settings import expect_one_of
 
 
@@ -39,7 +40,17 @@ class Method(nn.Module):
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()
         self.predictor = predictor
+        self.average: MovingAverage | None = None
         self.form = -1  # the last one, unless `enter` says otherwise
+
+    def average_weights(self, decay: float) -> None:
+        """From now on the weights' moving average is evaluated and deployed; the predictor is what learns."""
+        self.average = MovingAverage(self.predictor, decay)
+
+    @property
+    def deployed(self) -> nn.Module:
+        """What is evaluated and exported: the predictor, or the average of its weights."""
+        return self.predictor if self.average is None else self.average.module
 
     @property
     def changes(self) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -20,6 +21,7 @@ from ..networks.blocks import crop_to
 from ..settings import expect_one_of
 from .base import SemiSupervised
 from .parts.class_balance import inverse_cube_root, labelled_shares, log_ratio
+from .parts.deep_supervision import at_all_levels
 from .parts.difficulty import DifficultyTracker
 from .parts.mixing import paste, paste_either_way, random_boxes
 from .parts.pseudo_labels import hard_labels
@@ -181,7 +183,8 @@ class DCA(SemiSupervised):
         self.absent, self.expert_absent = absent, expert_absent or absent
         self.teacher_statistics = teacher_statistics
         classes = len(predictor.owner)
-        self.expert_weights = nn.ModuleList(ClassWeights(expert_weights, classes) for _ in predictor.experts)
+        weights = [ClassWeights(expert_weights, classes) for _ in predictor.experts]
+        self.expert_weights = cast(Sequence[ClassWeights], nn.ModuleList(weights))
         self.aggregation_weights = ClassWeights(aggregation_weights, classes)
         self.groups: Grouping | None = None
         self.teacher = MovingAverage(predictor, teacher_decay) if teacher_decay > 0 else None
@@ -215,55 +218,66 @@ class DCA(SemiSupervised):
         images = image if image_u is None else torch.cat([image, image_u])
         if self.jitter > 0:
             images = change_intensities(images, self.jitter)
-        shape = list(images.shape)
         features, maps = net.decode(images)
         taught = len(images) if self.unsup_experts else labelled
-        expert_logits = crop_to(net.expert_logits([_first(m, taught) for m in maps[-1]]), shape)
-        losses = {"loss_experts": self._expert_loss(expert_logits[:, :labelled], label, observed=True)}
+        seen = [[_first(m, taught) for m in level] for level in maps]
+        experts = [net.expert_logits(seen[-1]), *net.coarse_expert_logits(seen)]
+        for expert, weights in enumerate(self.expert_weights):
+            own = crop_to(experts[0][expert, :labelled], list(image.shape))
+            weights.observe(own, self._of_group(label, expert)[0])
+        losses = {"loss_experts": self._expert_loss([z[:, :labelled] for z in experts], label)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
             kept = labelled if self.supervise_aggregation else 0
             features = [torch.cat([f[:kept], f[kept:].detach()]) for f in features]
         maps = [[m.detach() for m in level] for level in maps]
-        aggregated = crop_to(net.aggregate(features, maps), shape)
+        aggregated = net.aggregated_outputs(features, maps)
         loss = losses["loss_experts"]
         if self.supervise_aggregation:
-            self.aggregation_weights.observe(aggregated[:labelled], label)
-            losses["loss_aggregation"] = segmentation_loss(
-                aggregated[:labelled], label, absent=self.absent, weight=self.aggregation_weights()
-            )
+            self.aggregation_weights.observe(crop_to(aggregated[0][:labelled], list(image.shape)), label)
+            losses["loss_aggregation"] = at_all_levels(self._loss, [z[:labelled] for z in aggregated], label)
             loss = loss + losses["loss_aggregation"]
         if image_u is not None:
             if target is None:
-                stitched = crop_to(net.stitched([m[labelled:] for m in maps[-1]]), shape)
-                target = self._pseudo_label(stitched, aggregated[labelled:])
-            losses["loss_unlabelled"] = segmentation_loss(
-                aggregated[labelled:], target, absent=self.absent, weight=self.aggregation_weights()
-            )
+                stitched = net.stitched([m[labelled:] for m in maps[-1]])
+                shape = list(image_u.shape)
+                target = self._pseudo_label(crop_to(stitched, shape), crop_to(aggregated[0][labelled:], shape))
+            losses["loss_unlabelled"] = at_all_levels(self._loss, [z[labelled:] for z in aggregated], target)
             if self.unsup_experts:
                 losses["loss_unlabelled"] = losses["loss_unlabelled"] + self._expert_loss(
-                    expert_logits[:, labelled:], target
+                    [z[:, labelled:] for z in experts], target
                 )
             loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
         return {"loss": loss, **losses}
 
-    def _expert_loss(self, expert_logits: torch.Tensor, label: torch.Tensor, observed: bool = False) -> torch.Tensor:
-        """Sum over the experts of L_seg [E, B, C, *spatial] against the labels [B, *spatial] of their groups.
+    def _loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """D_A's L_seg."""
+        return segmentation_loss(logits, target, absent=self.absent, weight=self.aggregation_weights())
 
-        observed: the labels are true ones, from which the classes' difficulty is learnt.
+    def _expert_loss(self, outputs: Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+        """Sum over the experts of L_seg against the labels [B, *spatial] of their groups.
+
+        outputs: logits [E, B, C, *spatial] at falling resolutions (`at_all_levels`).
         """
         losses = []
-        for expert, logits in enumerate(expert_logits):
-            target, counted = label, None
-            if self.label_split:
-                own = functional.pad(self.predictor.owner == expert, [1, 0], value=True)  # background is everyone's
-                target = torch.where(own[label], label, 0)
-                counted = own if self.expert_dice == "own" else None
-            weights = cast(ClassWeights, self.expert_weights[expert])
-            if observed:
-                weights.observe(logits, target)
-            losses.append(segmentation_loss(logits, target, counted, self.expert_absent, weights()))
+        for expert in range(len(self.predictor.experts)):
+            target, own = self._of_group(label, expert)
+            counted = own if self.expert_dice == "own" else None
+            loss = partial(
+                segmentation_loss,
+                classes=counted,
+                absent=self.expert_absent,
+                weight=self.expert_weights[expert](),
+            )
+            losses.append(at_all_levels(loss, [logits[expert] for logits in outputs], target))
         return torch.stack(losses).sum()
+
+    def _of_group(self, label: torch.Tensor, expert: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The labels [B, *spatial] with all that the expert does not own as background, and what it owns, bool [C]."""
+        if not self.label_split:
+            return label, None
+        own = functional.pad(self.predictor.owner == expert, [1, 0], value=True)  # background is everyone's
+        return torch.where(own[label], label, 0), own
 
     @torch.no_grad()
     def _label_whole(self, image_u: torch.Tensor, image: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from ..losses import segmentation_loss
 from ..networks import SegmentationNet
+from .parts.deep_supervision import at_all_levels
 from .parts.mean_teacher import MeanTeacher
 from .parts.mixing import paste_either_way
 from .parts.pseudo_labels import hard_labels
@@ -48,6 +49,7 @@ class MeanTeacherCopyPaste(MeanTeacher):
         super().__init__(
             predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length, teacher_decay=teacher_decay
         )
+        self.predictor: SegmentationNet = predictor
         self.jitter, self.absent = jitter, absent
 
     def forward(
@@ -62,10 +64,13 @@ class MeanTeacherCopyPaste(MeanTeacher):
             images = torch.cat([image, mixed])
         if self.jitter > 0:
             images = change_intensities(images, self.jitter)
-        logits = self.predictor(images)
-        loss = segmentation_loss(logits[: len(image)], label, absent=self.absent)
+        outputs = self.predictor.outputs(images)
+        loss = at_all_levels(self._loss, [logits[: len(image)] for logits in outputs], label)
         losses = {"loss_supervised": loss}
         if image_u is not None:
-            losses["loss_mixed"] = segmentation_loss(logits[len(image) :], target, absent=self.absent)
+            losses["loss_mixed"] = at_all_levels(self._loss, [logits[len(image) :] for logits in outputs], target)
             loss = loss + self.ramped_weight(progress) * losses["loss_mixed"]
         return {"loss": loss, **losses}
+
+    def _loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return segmentation_loss(logits, target, absent=self.absent)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from ..losses import segmentation_loss
 from ..networks import SegmentationNet
 from .base import Method
+from .parts.deep_supervision import at_all_levels
 
 
 class Supervised(Method):
@@ -23,12 +23,16 @@ class Supervised(Method):
     network = SegmentationNet
     unlabelled = False
 
-    def __init__(self, predictor: nn.Module, absent: str = "skip") -> None:
+    def __init__(self, predictor: SegmentationNet, absent: str = "skip") -> None:
         super().__init__(predictor)
+        self.predictor: SegmentationNet = predictor
         self.absent = absent
 
     def forward(
         self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
-        return {"loss": segmentation_loss(self.predictor(image), label, absent=self.absent)}
+        return {"loss": at_all_levels(self._loss, self.predictor.outputs(image), label)}
+
+    def _loss(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return segmentation_loss(logits, label, absent=self.absent)

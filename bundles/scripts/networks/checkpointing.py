@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .dca import AggregationDecoder
+from .dca import DFAM, AggregationDecoder
 from .encoder_decoder import Decoder, Encoder
 from .normalisation import frozen_statistics
 
@@ -28,8 +28,8 @@ def recompute_finest_levels(module: nn.Module) -> None:
             levels += part.levels[:FINEST]
         if isinstance(part, Decoder | AggregationDecoder):
             levels += part.levels[-FINEST:]
-        if isinstance(part, AggregationDecoder) and part.with_dfam:
-            levels += part.dfams[-FINEST:]
+        if isinstance(part, AggregationDecoder):
+            levels += [dfam for dfam in part.dfams[-FINEST:] if isinstance(dfam, DFAM)]
         for level in levels:
             level.forward = partial(
                 checkpoint, level.forward, use_reentrant=False, context_fn=partial(_first_and_second_run, level)

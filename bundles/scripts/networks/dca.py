@@ -13,7 +13,17 @@ from ..errors import UserError
 from ..settings import expect_at_least, expect_one_of
 from .blocks import crop_to, output_conv, pad_to_multiple
 from .convolutions import POINTWISE, convolve_projected
-from .encoder_decoder import DECODER_CONVS, DIVISOR, LEVELS, Decoder, DecoderLevel, Encoder, level_widths
+from .encoder_decoder import (
+    DECODER_CONVS,
+    DIVISOR,
+    LEVELS,
+    Decoder,
+    DecoderLevel,
+    Encoder,
+    coarse_logits,
+    coarse_outputs,
+    level_widths,
+)
 from .stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
 PREDICTIONS = ("aggregated", "stitched", "mean")
@@ -97,6 +107,7 @@ class AggregationDecoder(nn.Module):
         dfam: "raw" or "projected" features; "none" makes an ordinary decoder that sees nothing of the experts.
         dfam_levels: how many levels have a DFAM, the deepest first.
         expert_width: channels of the experts' finest level.
+        deep_supervision: outputs at coarser levels as well, for the training.
     """
 
     def __init__(
@@ -110,6 +121,7 @@ class AggregationDecoder(nn.Module):
         dfam: str,
         dfam_levels: int,
         expert_width: int,
+        deep_supervision: bool,
     ) -> None:
         super().__init__()
         narrow = level_widths(expert_width)[-2::-1]
@@ -124,13 +136,20 @@ class AggregationDecoder(nn.Module):
             for i, (w, v) in enumerate(zip(widths, narrow, strict=True))
         )
         self.out = output_conv(style, spatial_dims, width, out_channels)
+        self.coarse_outs = coarse_outputs(style, spatial_dims, width, out_channels, deep_supervision)
 
-    def forward(self, features: list[torch.Tensor], expert_maps: list[list[torch.Tensor]]) -> torch.Tensor:
-        """The encoder's maps (finest first) and, per level (deepest first), the experts' maps, to logits."""
+    def maps(self, features: list[torch.Tensor], expert_maps: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """The encoder's maps (finest first) and, per level (deepest first), the experts', to its own, deepest first."""
+        maps: list[torch.Tensor] = []
         x = features[-1]
         for i, (level, dfam) in enumerate(zip(self.levels, self.dfams)):  # noqa: B905 - TorchScript has no strict
             x = level(x, features[len(features) - 2 - i], dfam(expert_maps[i]))
-        return self.out(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, features: list[torch.Tensor], expert_maps: list[list[torch.Tensor]]) -> torch.Tensor:
+        """The same input to logits."""
+        return self.out(self.maps(features, expert_maps)[-1])
 
 
 def mean_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -160,6 +179,7 @@ class DCANet(nn.Module):
             1^d convolutions, and need "projected" features in the DFAM.
         expert_channels: "all" classes compete in every expert's softmax; with "own" the classes that an expert does not
             own have no probability in it.
+        deep_supervision: all decoders have outputs at coarser levels as well, for the training.
         residual: D_A's logits are added to the stitched ones, through which no gradient flows, not standing alone:
             it starts from what the experts see and learns what they get wrong.
 
@@ -191,6 +211,7 @@ class DCANet(nn.Module):
         expert_width: int | None = None,
         expert_channels: str = "all",
         residual: bool = False,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         expect_one_of("prediction", prediction, PREDICTIONS)
@@ -224,6 +245,7 @@ class DCANet(nn.Module):
                     convs if experts in ("asymmetric", "depth") else medium_convs,
                     dilation if experts in ("asymmetric", "dilation") else medium_dilation,
                     norm,
+                    deep_supervision,
                 )
             )
         self.experts = cast(Sequence[Decoder], nn.ModuleList(decoders))  # for the type checker: what is in the list
@@ -232,7 +254,7 @@ class DCANet(nn.Module):
             for w, v in zip(level_widths(width), level_widths(narrow), strict=True)
         )
         self.aggregation = AggregationDecoder(
-            style, spatial_dims, num_classes + 1, width, len(names), norm, dfam, dfam_levels, narrow
+            style, spatial_dims, num_classes + 1, width, len(names), norm, dfam, dfam_levels, narrow, deep_supervision
         )
         self.owner: torch.Tensor
         self.register_buffer("owner", torch.arange(num_classes).clamp(max=len(names) - 1))
@@ -266,9 +288,12 @@ class DCANet(nn.Module):
         logits: list[torch.Tensor] = []
         for i, expert in enumerate(self.experts):
             logits.append(expert.out(finest[i]))
-        stacked = torch.stack(logits)
+        return self._own(torch.stack(logits))
+
+    def _own(self, stacked: torch.Tensor) -> torch.Tensor:
+        """The experts' logits [E, B, C, *spatial] with no probability in classes that an expert may not have."""
         if self.own_channels:
-            foreign = torch.arange(len(logits), device=self.owner.device).unsqueeze(1) != self.owner.unsqueeze(0)
+            foreign = torch.arange(stacked.shape[0], device=self.owner.device).unsqueeze(1) != self.owner.unsqueeze(0)
             foreign = torch.cat([torch.zeros_like(foreign[:, :1]), foreign], dim=1)  # background is everyone's
             shape = [foreign.shape[0], 1, foreign.shape[1]] + [1] * (stacked.dim() - 3)
             stacked = stacked.masked_fill(foreign.view(shape), -1e4)
@@ -300,6 +325,22 @@ class DCANet(nn.Module):
             base = self.stitched(maps[-1]) if stitched is None else stitched
             logits = logits + base.detach()
         return logits
+
+    @torch.jit.unused
+    def coarse_expert_logits(self, maps: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """The maps of `decode_experts` to the experts' logits of half, a quarter, ... of the size, [E, B, C, ...]."""
+        experts = enumerate(self.experts)
+        logits = [coarse_logits(expert.coarse_outs, [level[i] for level in maps]) for i, expert in experts]
+        return [self._own(torch.stack(level)) for level in zip(*logits, strict=True)]
+
+    @torch.jit.unused
+    def aggregated_outputs(self, features: list[torch.Tensor], maps: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """What `aggregate` returns, then D_A's logits of half, a quarter, ... of the size."""
+        own = self.aggregation.maps(features, maps)
+        logits = self.aggregation.out(own[-1])
+        if self.residual:
+            logits = logits + self.stitched(maps[-1]).detach()
+        return [logits, *coarse_logits(self.aggregation.coarse_outs, own)]
 
     def decode(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
         """Images [B, C_in, *spatial] to the encoder's maps (finest first) and the experts', per level (deepest first).

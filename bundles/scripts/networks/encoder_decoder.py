@@ -93,6 +93,17 @@ class DecoderLevel(nn.Module):
         return self.convs(x)
 
 
+def coarse_outputs(style: str, spatial_dims: int, width: int, out_channels: int, wanted: bool) -> nn.ModuleList:
+    """Outputs of a decoder's levels between the finest and the deepest, finer ones first, if wanted (nnU-Net)."""
+    widths = level_widths(width)[1 : LEVELS - 2] if wanted else ()
+    return nn.ModuleList(output_conv(style, spatial_dims, w, out_channels) for w in widths)
+
+
+def coarse_logits(outs: nn.ModuleList, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A decoder's maps, deepest first, to the logits of its `coarse_outputs`, of half, a quarter, ... of the size."""
+    return [out(level) for out, level in zip(outs, reversed(maps[:-1]), strict=False)]
+
+
 class Decoder(nn.Module):
     """Expanding path: four levels and an output convolution.
 
@@ -104,6 +115,7 @@ class Decoder(nn.Module):
         out_channels: channels of the logits.
         convs: convolutions per level, deepest first; None takes the style's own.
         dilation: of all its 3^d convolutions.
+        deep_supervision: outputs at coarser levels as well, for the training.
     """
 
     def __init__(
@@ -115,6 +127,7 @@ class Decoder(nn.Module):
         convs: Sequence[int] | None = None,
         dilation: int = 1,
         norm: str = Norm.BATCH,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         depths = DECODER_CONVS[style] if convs is None else tuple(convs)
@@ -125,6 +138,7 @@ class Decoder(nn.Module):
             DecoderLevel(style, spatial_dims, w, depth, norm, dilation) for w, depth in zip(widths, depths, strict=True)
         )
         self.out = output_conv(style, spatial_dims, width, out_channels)
+        self.coarse_outs = coarse_outputs(style, spatial_dims, width, out_channels, deep_supervision)
 
     def maps(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """The encoder's maps (finest first) to this decoder's four maps, deepest first."""
@@ -153,6 +167,7 @@ class SegmentationNet(nn.Module):
         width: channels of the finest level; every level doubles them.
         norm: MONAI name of the normalisation.
         dropout: probability at every level; None takes the style's own (U-Net: 0.05 to 0.5, V-Net: none).
+        deep_supervision: the decoder has outputs at coarser levels as well, for the training.
     """
 
     def __init__(
@@ -164,13 +179,22 @@ class SegmentationNet(nn.Module):
         width: int = 16,
         norm: str = Norm.BATCH,
         dropout: float | None = None,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         self.divisor, self.num_classes, self.spatial_dims = DIVISOR, num_classes, spatial_dims
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
-        self.decoder = Decoder(style, spatial_dims, num_classes + 1, width, norm=norm)
+        self.decoder = Decoder(
+            style, spatial_dims, num_classes + 1, width, norm=norm, deep_supervision=deep_supervision
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C_in, *spatial] of any size to logits [B, K + 1, *spatial]."""
         logits = self.decoder(self.encoder(pad_to_multiple(x, self.divisor)))[-1]
         return crop_to(logits, list(x.shape))
+
+    @torch.jit.unused
+    def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """What `forward` returns, then the logits of half, a quarter, ... of the size (padded at the end)."""
+        *maps, logits = self.decoder(self.encoder(pad_to_multiple(x, self.divisor)))
+        return [crop_to(logits, list(x.shape)), *coarse_logits(self.decoder.coarse_outs, maps)]

@@ -80,6 +80,8 @@ class Step:
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         self.method.after_step(self.progress)
+        if self.method.average is not None:
+            self.method.average.update_parameters(self.method.predictor)
         return {name: value.detach() for name, value in losses.items()}
 
     def expect_finite(self) -> None:

@@ -161,7 +161,7 @@ def test_experts_minimise_the_loss_on_the_pseudo_labels_of_their_groups_where_as
     image, label, image_u = batch()
     plain, method = dca("fixed"), dca("fixed", unsup_experts=True)
     method.load_state_dict(plain.state_dict())
-    net, target = method.predictor, method._label_whole(image_u)
+    net, target = method.predictor, method._label_whole(image_u, image_u)
     assert all(set(target.unique().tolist()) & set(group) for group in GROUPS)
     expected = plain(image, label, image_u, 1.0)["loss_unlabelled"]
     for expert, group in zip(net.experts, GROUPS, strict=True):
@@ -254,7 +254,7 @@ def test_mixed_images_keep_the_labels_of_their_parts(monkeypatch):
     mixed = joint[2:]
     assert torch.equal(mixed[..., :12], image_u.flip(0)[..., :12])
     assert torch.equal(mixed[..., 12:], image_u[..., 12:])
-    labels = method._label_whole(image_u)
+    labels = method._label_whole(image_u, image_u)
     target = torch.cat([labels.flip(0)[..., :12], labels[..., 12:]], dim=-1)
     torch.testing.assert_close(losses["loss_unlabelled"], segmentation_loss(method.predictor(mixed), target))
 
@@ -265,7 +265,7 @@ def test_copy_paste_joins_unlabelled_images_and_their_pseudo_labels_with_labelle
     left = torch.arange(32).lt(12).expand(3, 32, 32)
     monkeypatch.setattr("scripts.methods.parts.mixing.random_boxes", lambda n, size, device: left)
     monkeypatch.setattr("scripts.methods.parts.mixing.swap_at_random", lambda mask: mask)
-    pseudo_label = method._label_whole(image_u)
+    pseudo_label = method._label_whole(image_u, image_u)
     mixed, target = method._mixed(image_u, pseudo_label, image, label)
     for i in range(3):
         assert torch.equal(mixed[i, ..., :12], image[0, ..., :12])
@@ -277,7 +277,7 @@ def test_copy_paste_joins_unlabelled_images_and_their_pseudo_labels_with_labelle
 def test_jitter_changes_what_the_network_sees_and_not_what_its_teacher_sees():
     image, label, image_u = batch()
     method = dca("fixed", teacher_decay=0.9, jitter=0.4)
-    target = method._label_whole(image_u)
+    target = method._label_whole(image_u, image_u)
     torch.manual_seed(3)
     seen = change_intensities(torch.cat([image, image_u]), 0.4)
     torch.manual_seed(3)

@@ -21,7 +21,7 @@ def control(**options):
 def shown(method, data, progress=0.5):
     """What the student sees in a step, and the losses."""
     seen = []
-    method.predictor.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    method.predictor.encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     losses = method(*data, progress)
     (images,) = seen  # labelled and mixed images in one batch
     return images, losses

@@ -99,7 +99,7 @@ def test_explicit_options_win_over_the_variants(sizes):
     method = build("dca_no_split", options={"label_split": True}, network_options={"stitching": "log_odds"})
     assert method.label_split
     assert method.predictor.stitching == "log_odds"
-    assert not method.predictor.aggregation.with_dfam  # what is not named stays the variant's
+    assert not any("attend" in key for key in method.predictor.state_dict())  # what is not named stays the variant's
 
 
 def test_an_explicit_prediction_wins_over_the_variants():
