@@ -35,6 +35,7 @@ def test_there_is_a_bundle() -> None:
 # What training and inference set each in their own way.
 OWN = {"datalist", "output_dir", "imports", "initialize", "run"}  # files; what is done at the start
 OWN |= {"presets", "overlap"}  # fewer settings; one that a user of MONAI Label may change for a request
+OWN |= {"deep_supervision", "mirror_axes"}  # a training takes them out of its recipe, and records them
 
 
 def test_whatever_training_and_inference_both_set_is_equal(bundle: Path) -> None:
@@ -57,7 +58,8 @@ def test_a_model_is_recorded_with_all_that_inference_needs_to_know_of_its_traini
     assert recorded.keys() <= train.keys() & infer.keys()
     # How windows overlap and merge is free to choose for any model.
     of_the_preset = infer["presets"]["cpu"].keys() - {"overlap", "merge"}
-    assert recorded.keys() >= of_the_preset | {"method", "preset", "network_options", "prediction", "width"}
+    always = {"method", "preset", "network_options", "prediction", "width", "deep_supervision", "mirror_axes"}
+    assert recorded.keys() >= of_the_preset | always
     assert all(value in (f"@{key}", f"@network_def::{key}") for key, value in recorded.items())
 
 

@@ -92,6 +92,7 @@ SETTINGS: dict[str, Kind] = {
     "interpolation": A_NAME,
     "mr_scaling": A_NAME,
     "residual": FLAG,
+    "deep_supervision": FLAG,
     "crop_foreground": FLAG,
 }
 # What else is read of it. Other keys are kept, and never looked at.

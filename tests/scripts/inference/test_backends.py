@@ -141,3 +141,27 @@ def test_an_engine_that_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match=r"found none; call `pip install -r requirements-openvino.txt`, or set torch"):
         for_inference(nn.Identity(), CPU, backend="openvino")
+
+
+class Weighted(nn.Module):
+    """Multiplies voxels by what their place is, so that a mirrored image has another output."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.arange(x.shape[2] * x.shape[3]).view(x.shape[2:])
+
+
+def test_mirrored_prediction_is_the_mean_over_the_mirror_images() -> None:
+    image = torch.tensor([[[[1.0, 10.0]]]])  # at the places 0 and 1: 0 and 10; mirrored 10 * 0 and 1 * 1
+    assert for_inference(Weighted(), CPU, mirror_axes=[1])(image).tolist() == [[[[0.5, 5.0]]]]
+    assert for_inference(Weighted(), CPU, mirror_axes=[0])(image).tolist() == [[[[0.0, 10.0]]]]
+
+
+def test_two_mirror_axes_give_four_views_and_a_symmetric_prediction() -> None:
+    runs: list[torch.Tensor] = []
+    network = Weighted()
+    network.register_forward_hook(lambda module, args, output: runs.append(args[0]))
+    mirrored, image = for_inference(network, CPU, mirror_axes=[0, 1]), torch.rand(1, 1, 3, 5)
+    found = mirrored(image)
+    assert len({tuple(run.flatten().tolist()) for run in runs}) == 4
+    torch.testing.assert_close(mirrored(image.flip(3)), found.flip(3))
+    torch.testing.assert_close(mirrored(image.flip(2, 3)), found.flip(2, 3))

@@ -223,3 +223,17 @@ def test_curves_keep_a_row_per_epoch_where_only_some_have_a_validation(tmp_path:
 )
 def test_sizes_whose_gradients_bfloat16_gets_wrong_are_known(shape: tuple[int, ...], wrong: bool) -> None:
     assert miscomputed_in_bfloat16(torch.zeros(shape)) == wrong
+
+
+def test_averaged_weights_follow_every_step_and_are_what_is_deployed(tmp_path: Path, streams: Streams) -> None:
+    method = Recorder()
+    assert method.deployed is method.predictor
+    method.average_weights(decay=0.5)
+    trainer = make_trainer(tmp_path, streams, method, epochs=3, steps=1)
+    trainer.run()
+    first, second, third = (call[2] for call in method.calls if call[0] == "after_step")
+    # The first step is taken over; then half of each new one: 0.5 (0.5 w1 + 0.5 w2) + 0.5 w3.
+    expected = 0.25 * first + 0.25 * second + 0.5 * third
+    assert not torch.equal(first, third)
+    torch.testing.assert_close(method.deployed.weight, expected)
+    assert "average.module.weight" in method.state_dict()  # so that a resumed run goes on with it
