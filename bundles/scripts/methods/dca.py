@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from ..class_sizes import class_sizes
@@ -20,61 +19,12 @@ from ..networks import DCANet, MovingAverage
 from ..networks.blocks import crop_to
 from ..settings import expect_one_of
 from .base import SemiSupervised
-from .parts.class_balance import inverse_cube_root, labelled_shares, log_ratio
 from .parts.deep_supervision import at_all_levels
-from .parts.difficulty import DifficultyTracker
 from .parts.mixing import paste, paste_either_way, random_boxes
 from .parts.pseudo_labels import hard_labels
 from .parts.strong_views import change_intensities
 
 logger = logging.getLogger(__name__)
-
-RULES = {"cube_root": inverse_cube_root, "frequency": log_ratio}
-WEIGHTS = ("none", *RULES, "difficulty")
-
-
-class ClassWeights(nn.Module):
-    """Weights of the classes in one decoder's losses, with a mean of 1 over the classes that it has.
-
-    Args:
-        rule: one of WEIGHTS.
-        num_classes: foreground classes K.
-    """
-
-    weights: torch.Tensor
-    own: torch.Tensor
-
-    def __init__(self, rule: str, num_classes: int) -> None:
-        super().__init__()
-        self.rule = rule
-        self.tracker = DifficultyTracker(num_classes) if rule == "difficulty" else None
-        if rule != "none":
-            self.register_buffer("weights", torch.ones(num_classes + 1))
-            self.register_buffer("own", torch.ones(num_classes + 1))
-
-    def start(self, shares: torch.Tensor, group: Sequence[int] | None = None) -> None:
-        """Begin with the classes' shares [K + 1] of the labelled voxels; with a `group`, all others are background."""
-        if self.rule == "none":
-            return
-        ids = [0, *group] if group is not None else [*range(len(shares))]
-        self.own.zero_()[ids] = 1.0
-        if self.rule in RULES:
-            known = shares[ids].clone()
-            known[0] = 1.0 - known[1:].sum()
-            self.weights.zero_()[ids] = RULES[self.rule](known).to(self.weights)
-            self.weights *= self.own.sum() / self.weights.sum()
-
-    @torch.no_grad()
-    def observe(self, logits: torch.Tensor, label: torch.Tensor) -> None:
-        """Learn the classes' difficulty from logits [B, K + 1, *spatial] of labelled images and [B, *spatial]."""
-        if self.tracker is not None:
-            self.tracker.update(logits, label)
-            weights = self.tracker.weights() * self.own
-            self.weights.copy_(weights * self.own.sum() / weights.sum().clamp_min(1e-6))
-
-    def forward(self) -> torch.Tensor | None:
-        """The weights [K + 1]; None weighs all alike."""
-        return None if self.rule == "none" else self.weights.clone()
 
 
 class DCA(SemiSupervised):
@@ -109,10 +59,6 @@ class DCA(SemiSupervised):
         jitter: strength of `change_intensities` on all that the network is shown, but not its teacher; 0: none.
         absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         expert_absent: the same for the experts; None: as `absent`.
-        expert_weights: weights of the classes in each expert's losses, out of their shares of the labelled voxels, all
-            that is foreign being background: "none", "cube_root" (`inverse_cube_root`), "frequency" (`log_ratio`,
-            DHC), or "difficulty" (`DifficultyTracker`, DHC). Their mean over an expert's classes is 1.
-        aggregation_weights: the same for D_A's losses.
         teacher_statistics: what the teacher normalises with: "batch", those of the unlabelled images; "joint", of the
             labelled ones as well; "running", the averages that the network remembers.
     """
@@ -151,8 +97,6 @@ class DCA(SemiSupervised):
         jitter: float = 0.0,
         absent: str = "skip",
         expert_absent: str | None = None,
-        expert_weights: str = "none",
-        aggregation_weights: str = "none",
         teacher_statistics: str = "batch",
     ) -> None:
         super().__init__(predictor, unsup_weight=unsup_weight, ramp=ramp, ramp_length=ramp_length)
@@ -161,8 +105,6 @@ class DCA(SemiSupervised):
             ("unsup_gradient", unsup_gradient, ("encoder", "aggregation")),
             ("pseudo_label", pseudo_label, ("stitched", "mean")),
             ("mix", mix, ("none", "cutmix", "copy_paste")),
-            ("expert_weights", expert_weights, WEIGHTS),
-            ("aggregation_weights", aggregation_weights, WEIGHTS),
             ("teacher_statistics", teacher_statistics, ("batch", "joint", "running")),
         ):
             expect_one_of(f"method dca, {name}", value, allowed)
@@ -182,10 +124,6 @@ class DCA(SemiSupervised):
         self.mix, self.jitter = mix, jitter
         self.absent, self.expert_absent = absent, expert_absent or absent
         self.teacher_statistics = teacher_statistics
-        classes = len(predictor.owner)
-        weights = [ClassWeights(expert_weights, classes) for _ in predictor.experts]
-        self.expert_weights = cast(Sequence[ClassWeights], nn.ModuleList(weights))
-        self.aggregation_weights = ClassWeights(aggregation_weights, classes)
         self.groups: Grouping | None = None
         self.teacher = MovingAverage(predictor, teacher_decay) if teacher_decay > 0 else None
 
@@ -197,10 +135,6 @@ class DCA(SemiSupervised):
         self.predictor.set_groups(self.groups.groups)
         if self.teacher is not None:  # which follows the network after each step, and labels in the first one
             cast(DCANet, self.teacher.module).set_groups(self.groups.groups)
-        shares = labelled_shares(label_files, len(self.predictor.owner))
-        self.aggregation_weights.start(shares)
-        for weights, group in zip(self.expert_weights, self.groups.groups, strict=True):
-            weights.start(shares, group if self.label_split else None)
 
     def describe(self) -> dict[str, Any]:
         """See `Method.describe`: the groups of classes, and the sizes and gaps that made them."""
@@ -220,12 +154,8 @@ class DCA(SemiSupervised):
             images = change_intensities(images, self.jitter)
         features, maps = net.decode(images)
         taught = len(images) if self.unsup_experts else labelled
-        seen = [[_first(m, taught) for m in level] for level in maps]
-        experts = [net.expert_logits(seen[-1]), *net.coarse_expert_logits(seen)]
-        for expert, weights in enumerate(self.expert_weights):
-            own = crop_to(experts[0][expert, :labelled], list(image.shape))
-            weights.observe(own, self._of_group(label, expert)[0])
-        losses = {"loss_experts": self._expert_loss([z[:, :labelled] for z in experts], label)}
+        experts = net.expert_outputs([[_first(m, taught) for m in level] for level in maps])
+        losses = {"loss_experts": self._expert_loss([[z[:labelled] for z in outputs] for outputs in experts], label)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
             kept = labelled if self.supervise_aggregation else 0
@@ -234,7 +164,6 @@ class DCA(SemiSupervised):
         aggregated = net.aggregated_outputs(features, maps)
         loss = losses["loss_experts"]
         if self.supervise_aggregation:
-            self.aggregation_weights.observe(crop_to(aggregated[0][:labelled], list(image.shape)), label)
             losses["loss_aggregation"] = at_all_levels(self._loss, [z[:labelled] for z in aggregated], label)
             loss = loss + losses["loss_aggregation"]
         if image_u is not None:
@@ -245,39 +174,36 @@ class DCA(SemiSupervised):
             losses["loss_unlabelled"] = at_all_levels(self._loss, [z[labelled:] for z in aggregated], target)
             if self.unsup_experts:
                 losses["loss_unlabelled"] = losses["loss_unlabelled"] + self._expert_loss(
-                    [z[:, labelled:] for z in experts], target
+                    [[z[labelled:] for z in outputs] for outputs in experts], target
                 )
             loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
         return {"loss": loss, **losses}
 
     def _loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """D_A's L_seg."""
-        return segmentation_loss(logits, target, absent=self.absent, weight=self.aggregation_weights())
+        return segmentation_loss(logits, target, absent=self.absent)
 
-    def _expert_loss(self, outputs: Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
-        """Sum over the experts of L_seg against the labels [B, *spatial] of their groups.
-
-        outputs: logits [E, B, C, *spatial] at falling resolutions (`at_all_levels`).
-        """
+    def _expert_loss(self, experts: Sequence[Sequence[torch.Tensor]], label: torch.Tensor) -> torch.Tensor:
+        """Sum over the experts of L_seg against the labels [B, *spatial] of their groups, of `expert_outputs`."""
         losses = []
-        for expert in range(len(self.predictor.experts)):
-            target, own = self._of_group(label, expert)
-            counted = own if self.expert_dice == "own" else None
-            loss = partial(
-                segmentation_loss,
-                classes=counted,
-                absent=self.expert_absent,
-                weight=self.expert_weights[expert](),
-            )
-            losses.append(at_all_levels(loss, [logits[expert] for logits in outputs], target))
+        for expert, outputs in enumerate(experts):
+            target, counted = self._of_group(label, expert)
+            loss = partial(segmentation_loss, classes=counted, absent=self.expert_absent)
+            losses.append(at_all_levels(loss, outputs, target, int(self.predictor.coarser)))
         return torch.stack(losses).sum()
 
     def _of_group(self, label: torch.Tensor, expert: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The labels [B, *spatial] with all that the expert does not own as background, and what it owns, bool [C]."""
+        """What an expert learns of the labels [B, *spatial], and the channels that count in its Dice; None: all.
+
+        All that it does not own is background. With own channels the ids are those of its channels.
+        """
         if not self.label_split:
             return label, None
-        own = functional.pad(self.predictor.owner == expert, [1, 0], value=True)  # background is everyone's
-        return torch.where(own[label], label, 0), own
+        own = self.predictor.owner == expert
+        ids = own.cumsum(0) if self.predictor.own_channels else torch.arange(1, len(own) + 1, device=own.device)
+        target = functional.pad(ids * own, [1, 0])[label]
+        every = self.predictor.own_channels or self.expert_dice == "all"
+        return target, None if every else functional.pad(own, [1, 0], value=True)  # background is everyone's
 
     @torch.no_grad()
     def _label_whole(self, image_u: torch.Tensor, image: torch.Tensor) -> torch.Tensor:

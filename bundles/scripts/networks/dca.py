@@ -8,11 +8,12 @@ from typing import Any, cast
 import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import nn
+from torch.nn import functional
 
 from ..errors import UserError
 from ..settings import expect_at_least, expect_one_of
-from .blocks import crop_to, output_conv, pad_to_multiple
-from .convolutions import POINTWISE, convolve_projected
+from .blocks import LINEAR_MODE, crop_to, output_conv, pad_to_multiple
+from .convolutions import POINTWISE, convolve, convolve_projected
 from .encoder_decoder import (
     DECODER_CONVS,
     DIVISOR,
@@ -45,23 +46,20 @@ class DFAM(nn.Module):
         width: channels w of the level.
         experts: number of experts E.
         features: "raw" weighs the experts' features themselves, "projected" their 1^d projections.
-        expert_width: channels v of the experts' maps; None: w. With others, the features are projected.
     """
 
-    def __init__(
-        self, spatial_dims: int, width: int, experts: int, features: str = "raw", expert_width: int | None = None
-    ) -> None:
+    def __init__(self, spatial_dims: int, width: int, experts: int, features: str = "raw") -> None:
         super().__init__()
         pointwise = POINTWISE[spatial_dims]
         self.projected = features == "projected"
         # Any: the type checker takes the parts of a container for modules without weights.
-        self.project: Any = nn.ModuleList(pointwise(expert_width or width, width, 1) for _ in range(experts))
+        self.project: Any = nn.ModuleList(pointwise(width, width, 1) for _ in range(experts))
         first = Conv[Conv.CONV, spatial_dims](experts * width, width, 3, padding=1)
         last = pointwise(width, experts, 1)
         self.attend: Any = nn.Sequential(first, nn.ReLU(inplace=True), last, nn.Softmax(dim=1))
 
     def attention(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """E maps [B, v, *spatial] to the attention [B, E, *spatial], which sums to one at every voxel.
+        """E maps [B, w, *spatial] to the attention [B, E, *spatial], which sums to one at every voxel.
 
         Each map is projected; the projections are concatenated, convolved, and turned into weights.
         """
@@ -77,7 +75,7 @@ class DFAM(nn.Module):
         return self.attend[3](self.attend[2](self.attend[1](mixed)))
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """E maps [B, v, *spatial] to their weighted sum [B, w, *spatial]."""
+        """E maps [B, w, *spatial] to their weighted sum [B, w, *spatial]."""
         weights = self.attention(maps)
         chosen = maps
         if self.projected:
@@ -106,7 +104,6 @@ class AggregationDecoder(nn.Module):
         experts: number of experts.
         dfam: "raw" or "projected" features; "none" makes an ordinary decoder that sees nothing of the experts.
         dfam_levels: how many levels have a DFAM, the deepest first.
-        expert_width: channels of the experts' finest level.
         deep_supervision: outputs at coarser levels as well, for the training.
     """
 
@@ -120,11 +117,9 @@ class AggregationDecoder(nn.Module):
         norm: str,
         dfam: str,
         dfam_levels: int,
-        expert_width: int,
         deep_supervision: bool,
     ) -> None:
         super().__init__()
-        narrow = level_widths(expert_width)[-2::-1]
         widths = level_widths(width)[-2::-1]
         self.levels = nn.ModuleList(
             DecoderLevel(style, spatial_dims, w, convs, norm, dilation=1)
@@ -132,8 +127,7 @@ class AggregationDecoder(nn.Module):
         )
         levels = 0 if dfam == "none" else dfam_levels
         self.dfams = nn.ModuleList(
-            DFAM(spatial_dims, w, experts, dfam, v) if i < levels else NoFeatures()
-            for i, (w, v) in enumerate(zip(widths, narrow, strict=True))
+            DFAM(spatial_dims, w, experts, dfam) if i < levels else NoFeatures() for i, w in enumerate(widths)
         )
         self.out = output_conv(style, spatial_dims, width, out_channels)
         self.coarse_outs = coarse_outputs(style, spatial_dims, width, out_channels, deep_supervision)
@@ -143,13 +137,22 @@ class AggregationDecoder(nn.Module):
         maps: list[torch.Tensor] = []
         x = features[-1]
         for i, (level, dfam) in enumerate(zip(self.levels, self.dfams)):  # noqa: B905 - TorchScript has no strict
-            x = level(x, features[len(features) - 2 - i], dfam(expert_maps[i]))
+            # Experts may have fewer levels; what is handed to those without a DFAM is not looked at.
+            x = level(x, features[len(features) - 2 - i], dfam(expert_maps[min(i, len(expert_maps) - 1)]))
             maps.append(x)
         return maps
 
     def forward(self, features: list[torch.Tensor], expert_maps: list[list[torch.Tensor]]) -> torch.Tensor:
         """The same input to logits."""
         return self.out(self.maps(features, expert_maps)[-1])
+
+
+def _channels(out: Any, maps: torch.Tensor, channels: Sequence[int] | None) -> torch.Tensor:
+    """The output convolution of maps [B, w, *spatial], of some channels only."""
+    if channels is None:
+        return out(maps)
+    weight, bias = (torch.stack([values[c] for c in channels]) for values in (out.weight, out.bias))
+    return convolve(maps, weight, bias)
 
 
 def mean_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -175,8 +178,8 @@ class DCANet(nn.Module):
         dfam_levels: how many of D_A's four levels have a DFAM, the deepest first.
         experts: the published "asymmetric" decoders; for the ablations "symmetric" (all like the medium one),
             "depth" (only the number of convolutions differs) or "dilation" (only the dilation does).
-        expert_width: channels of the experts' finest level; None: `width`. Others see the encoder's maps through shared
-            1^d convolutions, and need "projected" features in the DFAM.
+        expert_levels: how many of the four levels the experts have, the deepest first. With three they see and label
+            half of the resolution, and only D_A all of it.
         expert_channels: "all" classes compete in every expert's softmax; with "own" the classes that an expert does not
             own have no probability in it.
         deep_supervision: all decoders have outputs at coarser levels as well, for the training.
@@ -208,7 +211,7 @@ class DCANet(nn.Module):
         dfam: str = "raw",
         dfam_levels: int = LEVELS - 1,
         experts: str = "asymmetric",
-        expert_width: int | None = None,
+        expert_levels: int = LEVELS - 1,
         expert_channels: str = "all",
         residual: bool = False,
         deep_supervision: bool = False,
@@ -222,14 +225,13 @@ class DCANet(nn.Module):
         if num_classes < 1:
             raise UserError(f"num_classes: expected at least one foreground class, found {num_classes}")
         expect_at_least("dfam_levels", dfam_levels, 0)
-        narrow = width if expert_width is None else expert_width
-        expect_at_least("expert_width", narrow, 1)
-        if narrow != width and dfam == "raw":
-            raise UserError(f"dfam: expected 'projected' or 'none' with expert_width {narrow} of {width}, found 'raw'")
+        if expert_levels not in range(1, LEVELS):
+            raise UserError(f"expert_levels: expected 1 to {LEVELS - 1}, found {expert_levels!r}")
         self.prediction, self.stitching = prediction, stitching
         self.own_channels, self.residual = expert_channels == "own", residual
         self.linear = stitching in LINEAR_RULES
-        self.divisor, self.decoder_levels = DIVISOR, LEVELS - 1
+        self.divisor, self.decoder_levels = DIVISOR, expert_levels
+        self.mode, self.coarser = LINEAR_MODE[spatial_dims], 2.0 ** (LEVELS - 1 - expert_levels)
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
         names = EXPERT_NAMES[min(3, num_classes)]
         medium_convs, medium_dilation = EXPERTS[style]["medium"]
@@ -241,23 +243,29 @@ class DCANet(nn.Module):
                     style,
                     spatial_dims,
                     num_classes + 1,
-                    narrow,
+                    width,
                     convs if experts in ("asymmetric", "depth") else medium_convs,
                     dilation if experts in ("asymmetric", "dilation") else medium_dilation,
                     norm,
                     deep_supervision,
+                    expert_levels,
                 )
             )
         self.experts = cast(Sequence[Decoder], nn.ModuleList(decoders))  # for the type checker: what is in the list
-        self.narrow = nn.ModuleList(
-            nn.Identity() if narrow == width else POINTWISE[spatial_dims](w, v, 1)
-            for w, v in zip(level_widths(width), level_widths(narrow), strict=True)
-        )
         self.aggregation = AggregationDecoder(
-            style, spatial_dims, num_classes + 1, width, len(names), norm, dfam, dfam_levels, narrow, deep_supervision
+            style,
+            spatial_dims,
+            num_classes + 1,
+            width,
+            len(names),
+            norm,
+            dfam,
+            min(dfam_levels, expert_levels),
+            deep_supervision,
         )
         self.owner: torch.Tensor
         self.register_buffer("owner", torch.arange(num_classes).clamp(max=len(names) - 1))
+        self.groups = [[c + 1 for c in range(num_classes) if min(c, len(names) - 1) == i] for i in range(len(names))]
 
     @torch.jit.unused
     def set_groups(self, groups: Sequence[Sequence[int]]) -> None:
@@ -268,6 +276,7 @@ class DCANet(nn.Module):
                 f"groups: expected {len(self.experts)} groups that hold the classes 1..{len(self.owner)} once each, "
                 f"found {[list(g) for g in groups]}"
             )
+        self.groups = [sorted(group) for group in groups]
         for expert, group in enumerate(groups):
             for c in group:
                 self.owner[c - 1] = expert
@@ -275,11 +284,8 @@ class DCANet(nn.Module):
     def decode_experts(self, features: list[torch.Tensor]) -> list[list[torch.Tensor]]:
         """The encoder's maps to those of all experts, per level (deepest first)."""
         maps: list[list[torch.Tensor]] = [[] for _ in range(self.decoder_levels)]
-        seen: list[torch.Tensor] = []
-        for i, narrow in enumerate(self.narrow):
-            seen.append(narrow(features[i]))
         for expert in self.experts:
-            for level, decoded in enumerate(expert.maps(seen)):
+            for level, decoded in enumerate(expert.maps(features)):
                 maps[level].append(decoded)
         return maps
 
@@ -288,19 +294,23 @@ class DCANet(nn.Module):
         logits: list[torch.Tensor] = []
         for i, expert in enumerate(self.experts):
             logits.append(expert.out(finest[i]))
-        return self._own(torch.stack(logits))
-
-    def _own(self, stacked: torch.Tensor) -> torch.Tensor:
-        """The experts' logits [E, B, C, *spatial] with no probability in classes that an expert may not have."""
+        stacked = torch.stack(logits)
         if self.own_channels:
-            foreign = torch.arange(stacked.shape[0], device=self.owner.device).unsqueeze(1) != self.owner.unsqueeze(0)
+            foreign = torch.arange(len(logits), device=self.owner.device).unsqueeze(1) != self.owner.unsqueeze(0)
             foreign = torch.cat([torch.zeros_like(foreign[:, :1]), foreign], dim=1)  # background is everyone's
             shape = [foreign.shape[0], 1, foreign.shape[1]] + [1] * (stacked.dim() - 3)
             stacked = stacked.masked_fill(foreign.view(shape), -1e4)
         return stacked
 
     def stitched(self, finest: list[torch.Tensor]) -> torch.Tensor:
-        """The experts' finest maps to their stitched logits [B, C, *spatial]."""
+        """The experts' finest maps to their stitched logits [B, C, *spatial], as fine as D_A's."""
+        logits = self._stitched(finest)
+        if self.coarser == 1.0:
+            return logits
+        return functional.interpolate(logits, scale_factor=self.coarser, mode=self.mode, align_corners=False)
+
+    def _stitched(self, finest: list[torch.Tensor]) -> torch.Tensor:
+        """The same, as fine as the experts' maps."""
         if not self.linear:
             return stitch(self.expert_logits(finest), self.owner, self.stitching)
         # Stitching and the experts' last convolutions are linear: one convolution, and no logits of single experts.
@@ -327,11 +337,18 @@ class DCANet(nn.Module):
         return logits
 
     @torch.jit.unused
-    def coarse_expert_logits(self, maps: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """The maps of `decode_experts` to the experts' logits of half, a quarter, ... of the size, [E, B, C, ...]."""
-        experts = enumerate(self.experts)
-        logits = [coarse_logits(expert.coarse_outs, [level[i] for level in maps]) for i, expert in experts]
-        return [self._own(torch.stack(level)) for level in zip(*logits, strict=True)]
+    def expert_outputs(self, maps: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+        """The maps of `decode_experts` to the logits of each expert: its own, then half, a quarter, ... as fine.
+
+        They are [B, C, *spatial]. With own channels only those that the expert has are computed, [B, 1 + G, *spatial]:
+        background, then its group's classes by their ids. A softmax over them equals one over `expert_logits`.
+        """
+        outputs = []
+        for i, expert in enumerate(self.experts):
+            own = [0, *self.groups[i]] if self.own_channels else None
+            levels = zip([expert.out, *expert.coarse_outs], reversed(maps), strict=False)
+            outputs.append([_channels(out, level[i], own) for out, level in levels])
+        return outputs
 
     @torch.jit.unused
     def aggregated_outputs(self, features: list[torch.Tensor], maps: list[list[torch.Tensor]]) -> list[torch.Tensor]:

@@ -93,9 +93,11 @@ class DecoderLevel(nn.Module):
         return self.convs(x)
 
 
-def coarse_outputs(style: str, spatial_dims: int, width: int, out_channels: int, wanted: bool) -> nn.ModuleList:
-    """Outputs of a decoder's levels between the finest and the deepest, finer ones first, if wanted (nnU-Net)."""
-    widths = level_widths(width)[1 : LEVELS - 2] if wanted else ()
+def coarse_outputs(
+    style: str, spatial_dims: int, width: int, out_channels: int, wanted: bool, levels: int = LEVELS - 1
+) -> nn.ModuleList:
+    """Outputs of a decoder's levels between its finest and the deepest, finer ones first, if wanted (nnU-Net)."""
+    widths = level_widths(width)[LEVELS - levels : LEVELS - 2] if wanted else ()
     return nn.ModuleList(output_conv(style, spatial_dims, w, out_channels) for w in widths)
 
 
@@ -116,6 +118,7 @@ class Decoder(nn.Module):
         convs: convolutions per level, deepest first; None takes the style's own.
         dilation: of all its 3^d convolutions.
         deep_supervision: outputs at coarser levels as well, for the training.
+        levels: how many of the four levels it has, the deepest first; its output is as fine as the last of them.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class Decoder(nn.Module):
         dilation: int = 1,
         norm: str = Norm.BATCH,
         deep_supervision: bool = False,
+        levels: int = LEVELS - 1,
     ) -> None:
         super().__init__()
         depths = DECODER_CONVS[style] if convs is None else tuple(convs)
@@ -135,10 +139,11 @@ class Decoder(nn.Module):
             raise UserError(f"convolutions per decoder level: expected {LEVELS - 1} numbers, found {list(depths)}")
         widths = level_widths(width)[-2::-1]
         self.levels = nn.ModuleList(
-            DecoderLevel(style, spatial_dims, w, depth, norm, dilation) for w, depth in zip(widths, depths, strict=True)
+            DecoderLevel(style, spatial_dims, w, depth, norm, dilation)
+            for w, depth in zip(widths[:levels], depths[:levels], strict=True)
         )
-        self.out = output_conv(style, spatial_dims, width, out_channels)
-        self.coarse_outs = coarse_outputs(style, spatial_dims, width, out_channels, deep_supervision)
+        self.out = output_conv(style, spatial_dims, widths[levels - 1], out_channels)
+        self.coarse_outs = coarse_outputs(style, spatial_dims, width, out_channels, deep_supervision, levels)
 
     def maps(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """The encoder's maps (finest first) to this decoder's four maps, deepest first."""

@@ -84,12 +84,14 @@ def test_the_outputs_of_d_a_begin_with_what_it_predicts(residual):
     assert [tuple(z.shape) for z in coarse] == [(1, 6, 16, 16), (1, 6, 8, 8)]
 
 
-def test_coarse_outputs_of_experts_have_no_probability_in_foreign_classes_either():
+def test_experts_of_own_channels_put_out_only_these_at_every_resolution():
     net = experts(True, expert_channels="own").eval()
-    for logits in net.coarse_expert_logits(net.decode(torch.rand(1, 1, 32, 32))[1]):
-        for expert, group in enumerate(GROUPS):
-            foreign = [c for c in range(1, 6) if c not in group]
-            assert logits[expert].softmax(1)[:, foreign].max() < 1e-6
+    image = torch.rand(1, 1, 32, 32)
+    maps = net.decode(image)[1]
+    masked = net.expert_logits(maps[-1]).softmax(2)
+    for expert, (group, outputs) in enumerate(zip(GROUPS, net.expert_outputs(maps), strict=True)):
+        assert [tuple(z.shape) for z in outputs] == [(1, 1 + len(group), size, size) for size in (32, 16, 8)]
+        torch.testing.assert_close(outputs[0].softmax(1), masked[expert][:, [0, *group]])
 
 
 # The methods
@@ -125,12 +127,12 @@ def test_in_experts_the_foreign_classes_are_background_at_every_resolution():
     method = DCA(experts(True), teacher_decay=0.0, mix="none").eval()
     image, label, _ = batch()
     maps = method.predictor.decode(image)[1]
-    outputs = [method.predictor.expert_logits(maps[-1]), *method.predictor.coarse_expert_logits(maps)]
+    outputs = method.predictor.expert_outputs(maps)
     swapped = torch.tensor([0, 1, 2, 4, 3, 5])[label]  # classes of the medium expert change places
     gradients = []
     for ids in (label, swapped):
-        logits = [z.detach().requires_grad_() for z in outputs]
+        logits = [[z.detach().requires_grad_() for z in levels] for levels in outputs]
         method._expert_loss(logits, ids).backward()
-        gradients.append([z.grad for z in logits])
-    for before, after in zip(*gradients, strict=True):
-        assert [torch.equal(before[expert], after[expert]) for expert in range(3)] == [True, False, True]
+        gradients.append([[z.grad for z in levels] for levels in logits])
+    for expert, (before, after) in enumerate(zip(*gradients, strict=True)):
+        assert [torch.equal(b, a) for b, a in zip(before, after, strict=True)] == [expert != 1] * 3

@@ -30,7 +30,7 @@ def assert_same(exported, net, spatial_dims):
         (DCANet, "unet", 2, {"prediction": "mean"}),
         (DCANet, "vnet", 3, {"prediction": "aggregated", "dfam": "projected"}),
         (DCANet, "unet", 2, {"prediction": "stitched", "stitching": "logits", "dfam": "none"}),
-        (DCANet, "vnet", 3, {"dfam": "projected", "dfam_levels": 2, "expert_width": 2, "deep_supervision": True}),
+        (DCANet, "vnet", 3, {"dfam": "projected", "dfam_levels": 2, "expert_levels": 3, "deep_supervision": True}),
         (SegmentationNet, "vnet", 3, {}),
         (SegmentationNet, "unet", 2, {"deep_supervision": True}),
     ],
