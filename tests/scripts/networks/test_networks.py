@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from scripts.errors import UserError
 from scripts.networks import DCANet, SegmentationNet, stitch
@@ -261,3 +262,26 @@ def test_experts_of_own_channels_give_other_groups_no_probability():
     logits = decoded(net, torch.rand(1, 1, 32, 32))[1]
     possible = (logits.softmax(2) > 0).all(dim=(1, 3, 4))
     assert possible.tolist() == [[True] + [c in own for c in range(1, 5)] for own in ([2], [1, 4], [3])]
+
+
+def test_half_as_fine_experts_are_stitched_as_fine_as_the_image():
+    net = DCANet("unet", 2, 1, 4, width=2, expert_levels=3, dfam="projected", prediction="stitched").eval()
+    net.set_groups([[2], [1, 4], [3]])
+    image = torch.rand(1, 1, 30, 44)  # padded to 32 x 48
+    _, logits, maps, aggregated = decoded(net, functional.pad(image, [0, 4, 0, 2], mode="replicate"))
+    assert [tuple(level[0].shape[2:]) for level in maps] == [(4, 6), (8, 12), (16, 24)]
+    assert tuple(aggregated.shape) == (1, 5, 32, 48)
+    expected = functional.interpolate(stitch(logits, net.owner, "log_odds"), scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(net(image), expected[..., :30, :44])
+
+
+def test_dfam_stands_at_the_deepest_levels_only_where_asked():
+    for levels in (0, 2, 4):
+        keys = DCANet("unet", 2, 1, 4, width=2, dfam_levels=levels).state_dict()
+        assert {key.split(".")[2] for key in keys if "attend" in key} == {str(level) for level in range(levels)}
+
+
+@pytest.mark.parametrize("levels", [0, 5])
+def test_experts_have_one_to_four_levels(levels):
+    with pytest.raises(UserError, match=f"expert_levels: expected 1 to 4, found {levels}"):
+        DCANet("unet", 2, 1, 4, width=2, expert_levels=levels)
