@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,9 @@ def load_config(files: Sequence[Path], overrides: Mapping[str, Any], findings: F
         _override(config, key, value, added, findings)
     _expand(config, config.tree, "", findings)
     _collect_references(config, findings)
+    new = {item_id for item_id, *_ in added}
     for item_id, source, similarity in added:
-        _judge_added(config, item_id, source, similarity, findings)
+        _judge_added(config, item_id, source, similarity, new, findings)
     return config
 
 
@@ -126,15 +127,18 @@ def check_word(key: str, value: Any, own: Any, findings: Findings) -> None:
         findings.problem(f"--{key}", f"expected {expected}, found the word {value!r}")
 
 
-def _judge_added(config: Config, item_id: str, source: str, similarity: float, findings: Findings) -> None:
-    """An id that was new is a slip of the keyboard, unless something uses it."""
+def _judge_added(
+    config: Config, item_id: str, source: str, similarity: float, new: Collection[str], findings: Findings
+) -> None:
+    """An id that was new is a slip of the keyboard, unless something uses it; no slip of another new one."""
     parent_id, _, key = item_id.rpartition(SEPARATOR)
     parent = config.get(parent_id)
     if "_target_" in parent or item_id.startswith("presets::"):
         return  # `components` compares them with what the code and the config use
     if item_id in config.references or item_id in RUNNER_IDS:
         return
-    siblings = [str(name) for name in parent if name != key] if isinstance(parent, dict) else []
+    others = [str(name) for name in parent if name != key] if isinstance(parent, dict) else []
+    siblings = [name for name in others if (SEPARATOR.join([parent_id, name]) if parent_id else name) not in new]
     close = difflib.get_close_matches(key, siblings, n=1, cutoff=similarity)
     if close or not (parent_id or source):
         meant = [] if parent_id else [other for other in config.named(key) if other != item_id]

@@ -98,6 +98,11 @@ def test_overlay_alone_is_answered_with_how_to_merge(check: Check) -> None:
     assert "['TRAIN.json','evaluate.json']" in error[0]
 
 
+def test_new_options_of_similar_names_are_no_slips_of_each_other(check: Check) -> None:
+    code, _, error = check(TRAIN, *words("--network_options::expert_channels own --network_options::expert_levels 3"))
+    assert (code, error) == (0, [])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
