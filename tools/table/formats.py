@@ -8,7 +8,7 @@ from collections.abc import Callable
 from scripts.scoring.tables import STD, Row, csv_text
 
 from ..compare.request import FULLY_SUPERVISED
-from .layout import DECIMALS, Cell, Column, Line, Table
+from .layout import BOUNDED, DECIMALS, Cell, Column, Line, Table
 from .notes import FLAGS
 from .results import Results
 
@@ -26,6 +26,7 @@ def markdown(table: Table) -> str:
         text = _measured(cell)
         if cell.rank:
             text = f"**{text}** ¹" if cell.rank == 1 else f"{text} {SUPERSCRIPTS[cell.rank]}"
+        text += _bounds(cell)
         return text if cell.published is None else f"{text} ({cell.published}{cell.flags})"
 
     lines = [f"### {table.title}", ""]
@@ -34,7 +35,7 @@ def markdown(table: Table) -> str:
         for group, members in table.groups.items():
             rows.append([f"*{group}*", *("" for _ in columns)])
             rows += [[line.title, *(show(line.cells[column]) for column in columns)] for line in members]
-        lines += [*_aligned(rows), ""]
+        lines += [*aligned(rows), ""]
     notes = ["¹ ² ³: the best of a column" + _without_upper_bound(table), *table.notes]
     return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
 
@@ -43,7 +44,7 @@ def latex(table: Table) -> str:
     """A table* per block, with booktabs and adjustbox; the best figures are bold, underlined and italic."""
 
     def show(cell: Cell) -> str:
-        text = MARKS[cell.rank] % _escaped(_measured(cell))
+        text = MARKS[cell.rank] % _escaped(_measured(cell)) + _bounds(cell)
         return text if cell.published is None else f"{text} {_escaped(f'({cell.published}{cell.flags})')}"
 
     notes = ["bold, underlined, italic: the best three of a column" + _without_upper_bound(table), *table.notes]
@@ -100,7 +101,13 @@ def _measured(cell: Cell) -> str:
     return f"{cell.value:.{DECIMALS}f}" + ("" if math.isnan(cell.std) else f" ± {cell.std:.{DECIMALS}f}")
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def _bounds(cell: Cell) -> str:
+    return (
+        "" if math.isnan(cell.interval[0]) else f" [{cell.interval[0]:.{DECIMALS}f}, {cell.interval[1]:.{DECIMALS}f}]"
+    )
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
     """The lines of a Markdown table, padded so that the text itself is a table, too."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -120,6 +127,8 @@ def _without_upper_bound(table: Table) -> str:
 def _fields(column: Column, line: Line, compared: bool) -> dict[str, str]:
     name, cell = f"{column.metric} {column.region}", line.cells[column]
     fields = {name: _number(cell.value), f"{name} std": _number(cell.std), f"{name} rank": str(cell.rank or "")}
+    if column == BOUNDED:
+        fields |= {f"{name} {end}": _number(value) for end, value in zip(("low", "high"), cell.interval, strict=True)}
     if compared:
         published = {"value": "", "std": ""} if cell.published is None else vars(cell.published)
         fields |= {f"{name} published": published["value"], f"{name} published std": published["std"]}

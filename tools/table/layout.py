@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scripts.scoring.tables import STD
 
 from ..compare.request import FULLY_SUPERVISED, SUPERVISED_4
 from .notes import FLAGS, notes, told
+from .patients import OVERLAPS, patient_scores
 from .published import AVERAGE, Figure, PublishedRow
 from .results import Measured, Results
+from .statistics import UNKNOWN, Interval, estimates
 
 GROUPS = {
     "supervised": "Supervised",
@@ -31,7 +33,6 @@ TITLES = {
 }
 OWN_GROUPS = {SUPERVISED_4: "supervised", "mean_teacher_cp": "control", "mean_teacher_cp_jitter": "control"}
 METRICS = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
-OVERLAPS = ("dice", "jaccard")  # in percent, and the higher the better
 MARKED = 3
 DECIMALS = 2
 
@@ -44,11 +45,15 @@ class Column:
     region: str
 
 
+BOUNDED = Column("dice", AVERAGE)  # the figure that stands with its interval
+
+
 @dataclass(frozen=True)
 class Cell:
     """What was measured, and what is published.
 
-    value, std: nan where there is none. rank: 1 to 3 if it is among the best of its column, else 0.
+    value, std: nan where there is none. interval: of the value, over patients and seeds; nan but in BOUNDED.
+    rank: 1 to 3 if it is among the best of its column, else 0.
     published: None if nothing is. flags: what in the published row contradicts it, out of FLAGS.
     """
 
@@ -57,6 +62,7 @@ class Cell:
     rank: int = 0
     published: Figure | None = None
     flags: str = ""
+    interval: Interval = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
     methods = sorted(results.methods, key=lambda m: (order.index(m.name) if m.name in order else len(order), m.name))
     blocks = _blocks(results, printed)
     ranks = {column: _ranks(column, methods) for columns in blocks.values() for column in columns}
+    intervals = {name: found.interval for name, found in estimates(patient_scores(results, BOUNDED.metric)).items()}
     groups: dict[str, list[Line]] = {title: [] for title in GROUPS.values()}
     alike = len({tuple(method.seeds) for method in methods}) == 1
     for method in methods:
@@ -117,6 +124,8 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
         title = TITLES.get(method.name) or (row.method if row else method.name)
         title += "" if alike else f" (seed{'s' * (len(method.seeds) > 1)} {', '.join(map(str, method.seeds))})"
         cells = {column: _cell(column, method, printed.get(method.name), ranks[column]) for column in ranks}
+        low, high = intervals[method.name]
+        cells[BOUNDED] = replace(cells[BOUNDED], interval=(100 * low, 100 * high))
         groups[GROUPS[group]].append(Line(method.name, title, method.seeds, cells))
     unit = methods[0].rows[0]["unit"]
     return Table(
@@ -132,8 +141,7 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
 
 def _blocks(results: Results, printed: Mapping[str, PublishedRow]) -> dict[str, list[Column]]:
     """The averages of all metrics; then the classes, for Dice and what else is published for classes."""
-    measured = [key for key in results.methods[0].rows[0] if key + STD in results.methods[0].rows[0]]
-    measured.sort(key=lambda metric: [*METRICS].index(metric) if metric in METRICS else len(METRICS))
+    measured = measured_metrics(results.methods)
     places = {place for row in printed.values() for place in row.figures}
     blocks = {"Average over the classes": [Column(metric, AVERAGE) for metric in measured]}
     for metric in measured:
@@ -141,6 +149,13 @@ def _blocks(results: Results, printed: Mapping[str, PublishedRow]) -> dict[str, 
             title = f"{METRICS.get(metric, metric)} of the classes"
             blocks[title] = [Column(metric, label) for label in results.labels]
     return blocks
+
+
+def measured_metrics(methods: Sequence[Measured]) -> list[str]:
+    """The metrics that were measured, those of METRICS first."""
+    first = methods[0].rows[0]
+    measured = [key for key in first if key + STD in first]
+    return sorted(measured, key=lambda metric: [*METRICS].index(metric) if metric in METRICS else len(METRICS))
 
 
 def _heading(column: Column, unit: str, compared: bool) -> str:

@@ -24,17 +24,26 @@ def notes(
         printed: the published rows by name; places: which of their figures the table shows.
         kind: of the scores, as in the names of their files.
     """
-    settings, about = results.settings, methods[0].rows[0]
-    common, own = _overrides(methods)
-    seeds = " or ".join(dict.fromkeys(", ".join(map(str, method.seeds)) for method in methods))
+    what = f"{results.settings['data']} with {results.settings['percent']:g} % labelled"
+    return [
+        *provenance(results, kind),
+        "with several seeds: mean ± population standard deviation over them; in square brackets the mean's 95 % "
+        "bootstrap interval over patients and seeds (`--format statistics`)",
+        *_published(methods, printed, places, what),
+    ]
+
+
+def provenance(results: Results, kind: str) -> list[str]:
+    """What the figures come from: set, cases, scores, settings, code, and the runs without any."""
+    settings, about = results.settings, results.methods[0].rows[0]
+    common, own = _overrides(results.methods)
+    seeds = " or ".join(dict.fromkeys(", ".join(map(str, method.seeds)) for method in results.methods))
     lines = [
         f"scored: {_role(results)}",
         f"{about['cases']} cases; scores {kind}, distances in {about['unit']}, empty masks by policy {about['policy']}",
         f"trained: bundle {settings['bundle']}, split {settings['split']}, {settings['percent']:g} % of the training "
         f"patients labelled, {settings['steps']} steps, preset {settings['preset']}{common}; seeds {seeds}",
         *own,
-        "with several seeds: mean ± population standard deviation over them",
-        *_published(methods, printed, places, f"{settings['data']} with {settings['percent']:g} % labelled"),
         f"code: {', '.join(results.commits)}",
     ]
     return lines + ([f"not in the table: {'; '.join(results.missing)}"] if results.missing else [])

@@ -39,12 +39,14 @@ class Scored:
 
     method, seed: what it trained.
     rows: of `over_seeds` with this run alone.
+    scores: a row per case and class, as the evaluation wrote them.
     state: its state.json.
     """
 
     method: str
     seed: int
     rows: list[Row]
+    scores: list[Row]
     state: Mapping[str, Any]
 
 
@@ -103,7 +105,10 @@ def collect(folder: Path, role: str | None, kind: str) -> Results:
         _measured([run for run in scored[role] if runs[run]["method"] == name], runs, scores)
         for name in dict.fromkeys(runs[run]["method"] for run in scored[role])
     ]
-    single = [Scored(runs[r]["method"], runs[r]["seed"], _means({str(r): scores[r]}), states[r]) for r in scored[role]]
+    single = [
+        Scored(runs[run]["method"], runs[run]["seed"], _means({str(run): rows}), rows, states[run])
+        for run, rows in scores.items()
+    ]
     single.sort(key=lambda run: (run.method, run.seed))
     missing = [_why(runs[run], states[run]) for run in runs if run not in scored[role]]
     codes = [code for run in scored[role] for code in states[run].get("code", [])]
