@@ -66,13 +66,14 @@ def statistics_markdown(results: Results, table: Table, kind: str, against: str 
     dice = whole[RANKED]
     order = sorted(titles, key=lambda name: (name not in dice.ranked, -dice.means[name].mean))
     unit = results.methods[0].rows[0]["unit"]
-    lines = [f"### {table.title}: statistics", "", *_means(whole, titles, order, unit), ""]
-    lines += [*_differences(dice, titles, order, reference), "", *_ranks(dice, titles, order), ""]
-    lines += [*_patients(dice, titles, order), ""] if len(dice.scores.patients) <= FEW else []
-    return (
-        "\n".join([*lines, *(f"- {note}" for note in [*_notes(whole, titles, reference), *provenance(results, kind)])])
-        + "\n"
-    )
+    blocks = [_means(whole, titles, order, unit)]
+    if dice.compared:
+        blocks += [_differences(dice, titles, order, reference), _ranks(dice, titles, order)]
+    if len(dice.scores.patients) <= FEW:
+        blocks.append(_patients(dice, titles, order))
+    lines = [line for block in ([f"### {table.title}: statistics"], *blocks) for line in (*block, "")]
+    notes = [*_notes(whole, titles, reference), *provenance(results, kind)]
+    return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
 
 
 def statistics_csv(results: Results, table: Table, kind: str, against: str | None) -> str:
@@ -181,12 +182,16 @@ def _notes(whole: Mapping[str, Statistics], titles: Mapping[str, str], reference
         f"intervals: percentiles of {DRAWS} bootstrap draws, each of one set of patients for all methods and of as "
         "many seeds as each method has. They hold for this split and these labelled patients. They see only "
         "(S - 1) / S of the variance over S seeds: the seeds' SD (n - 1) stands beside them",
-        f"differences: to {titles[reference]}; p by Wilcoxon's signed-rank test, exact and two-sided, on the patients' "
-        f"averages over classes and seeds; Holm's correction for {family} comparisons",
-        "ranks: equal values share the better one. Mean then rank: of the figures above. Rank then mean: the mean of "
-        "a method's ranks in single patients. Test then rank: of how many others it beats (Wilcoxon, one-sided, "
-        f"p < {LEVEL:g}, not corrected). First in, mean rank: in the draws",
     ]
+    if dice.compared:
+        notes += [
+            f"differences: to {titles[reference]}; p by Wilcoxon's signed-rank test, exact and two-sided, on the "
+            f"patients' averages over classes and seeds; Holm's correction for {family} comparisons. The test takes "
+            "the seeds as they are, the interval does not: a method is better where the interval is without 0, too",
+            "ranks: equal values share the better one. Mean then rank: of the figures above. Rank then mean: the mean "
+            "of a method's ranks in single patients. Test then rank: of how many others it beats (Wilcoxon, "
+            f"one-sided, p < {LEVEL:g}, not corrected). First in, mean rank: in the draws",
+        ]
     smallest = smallest_p(patients)
     if family and smallest * family > LEVEL:
         notes.append(

@@ -206,6 +206,14 @@ def test_statistics_as_csv_hold_what_markdown_shows_and_the_classes(output: Path
     assert (bound["mean"], bound["difference"], bound["mean then rank"]) == ("73", "", "")
 
 
+def test_a_method_alone_has_a_mean_and_is_compared_with_nothing(output: Path, table: Table) -> None:
+    leave_run(output, "dca")
+    text = table("--format", "statistics")
+    assert rows(text, "Means")["DCA"] == ["60.00", "60.00 to 60.00", "-"]
+    assert "Ranks" not in text
+    assert "Holm" not in text
+
+
 def test_the_order_of_the_rows_in_a_file_changes_nothing(output: Path, table: Table) -> None:
     leave_three(output)
     before = table("--format", "statistics-csv")
