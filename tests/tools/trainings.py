@@ -43,20 +43,22 @@ def leave_run(
     seed: int = 0,
     dice: Sequence[float] | None = (0.9, 0.6, 0.3),
     test: Sequence[float] | None = None,
+    last: Sequence[float] | None = None,
     state: dict[str, Any] | None = None,
     shared: dict[str, Any] | None = None,
     settings: dict[str, str] | None = None,
     labels: Mapping[int, str] = LABELS,
     **metrics: Sequence[float],
 ) -> None:
-    """A run as `compare` leaves it: scores of the validation set, and of the test set where there are some."""
+    """A run as `compare` leaves it: scores of the validation set, and by the last checkpoint and of the test set where
+    there are some."""
     run = folder / method / f"seed{seed}"
     variant_of = "dca" if method.startswith("dca_") else None
     about = {"method": method, "variant_of": variant_of, "seed": seed, "labels": [*labels.values()]}
     run.mkdir(parents=True)
     (run / "run.json").write_text(json.dumps(about | {"shared": shared or SHARED, "set": settings or {}}))
     content: dict[str, Any] = {"state": "done", "code": CODE} | (state or {})
-    for role, scores in (("validation", dice), ("test", test)):
+    for role, scores in (("validation", dice), ("validation_last", last), ("test", test)):
         if scores is not None:
             leave_scores(run / role, scores, labels=labels, **metrics)
             content[role] = {"at": "2026-01-01T00:00:00+00:00"}
@@ -66,8 +68,8 @@ def leave_run(
 class Trainings:
     """Takes the commands of runs and leaves behind what the bundle runner would, at once.
 
-    faults: what a command ends with instead, by "METHOD WHAT" (WHAT: training, validation or test): the last line of
-        its log for exit code 1, or a signal that kills it in the middle.
+    faults: what a command ends with instead, by "METHOD WHAT" (WHAT: training, validation, validation_last or test):
+        the last line of its log for exit code 1, or a signal that kills it in the middle.
     """
 
     def __init__(self) -> None:
@@ -80,7 +82,7 @@ class Trainings:
     def __call__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], held: int) -> int:
         words = list(command[command.index("run") + 2 :])
         options = {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
-        what = options.get("evaluate_on", "training")
+        what = Path(options["output_dir"]).name if "output_dir" in options else "training"
         self.calls.append(f"{options['method']} {options['seed']} {what}")
         self.options.append(options)
         self.environments.append(environment)
@@ -95,7 +97,8 @@ class Trainings:
             return -fault if isinstance(fault, int) else 1
         if what == "training":
             (folder / "models").mkdir(exist_ok=True)
-            (folder / "models" / "model.pt").write_text(f"{options['method']} {options['seed']}")
+            for name in ("model.pt", "last.pt"):
+                (folder / "models" / name).write_text(f"{options['method']} {options['seed']} {name}")
         else:
             leave_scores(Path(options["output_dir"]), (0.9, 0.6, 0.3))
         return 0

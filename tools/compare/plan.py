@@ -166,10 +166,16 @@ def _expect_alike(output: Path, planned: Sequence[tuple[Run, Mapping[str, Any], 
         found = _differences(read_json(file, "description of a run")["shared"], shared)
         if found and _has_begun(file.parent):
             lines.append(f"{file.parent}: {found}")
-    for run, _, config in planned:
+    for run, content, config in planned:
         if (run.folder / CONFIG).is_file():
-            old = read_json(run.folder / CONFIG, "config of a run")
-            found = _differences(dict(_without_places(old)), dict(_without_places(config)))
+            before = dict(_without_places(read_json(run.folder / CONFIG, "config of a run")))
+            # What today's code has in addition is its default, unless this command sets it.
+            new = {
+                key: value
+                for key, value in _without_places(config)
+                if key in before or any(f"{key}{SEPARATOR}".startswith(f"{one}{SEPARATOR}") for one in content["set"])
+            }
+            found = _differences(before, new)
             if found and _has_begun(run.folder):
                 lines.append(f"{run.folder}: {found}")
     if lines:

@@ -11,6 +11,7 @@ from scripts.errors import UserError, did_you_mean
 
 from ..common.bundles import expect_bundle
 from ..common.paths import BUNDLES
+from .state import LAST, MODEL, TEST, VALIDATION, VALIDATION_LAST
 
 # Labels only, in settings of their own: with every label of the training patients, as in the first row of the published
 # tables; and with as many images a step as the semi-supervised methods see.
@@ -79,8 +80,20 @@ class Request:
         both = str([str(self.train), str(self.train.with_name("evaluate.json"))])
         evaluating = [*runner, "evaluating", "--config_file", both, *words]
         return {"training": [*runner, "training", "--config_file", str(self.train), *words, "--resume", "True"]} | {
-            role: [*evaluating, "--evaluate_on", role, "--output_dir", str(folder / role)]
-            for role in ("validation", "test")
+            role: [
+                *evaluating,
+                "--evaluate_on",
+                on,
+                "--checkpoint",
+                str(folder / file),
+                "--output_dir",
+                str(folder / role),
+            ]
+            for role, on, file in (
+                (VALIDATION, "validation", MODEL),
+                (VALIDATION_LAST, "validation", LAST),
+                (TEST, "test", MODEL),
+            )
         }
 
 

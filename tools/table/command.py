@@ -11,7 +11,7 @@ from scripts.files import replacing
 from .formats import FORMATS, run_list
 from .layout import lay_out
 from .published import read_published
-from .results import ROLES, collect
+from .results import BEST, LAST, ROLES, collect
 from .statistics_formats import STATISTICS
 
 RUNS = "runs"
@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="file to write; without it the table is printed")
     parser.add_argument("--on", choices=ROLES, help="which set (default: test if every run was scored on it)")
     parser.add_argument(
+        "--checkpoint",
+        choices=(BEST, LAST),
+        default=BEST,
+        help="best: the one that validation chose; last: the one at the end of the training, on the validation set "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--scores",
         metavar="KIND",
         default="native_mm",
@@ -53,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--against: expected --format {' or '.join(STATISTICS)} beside it, found --format {args.format}; add it"
         )
-    results = collect(args.folder, args.on, args.scores)
+    results = collect(args.folder, args.on, args.scores, args.checkpoint)
     if args.format == RUNS:
         text = run_list(results)
     else:

@@ -12,7 +12,7 @@ from ..compare.request import FULLY_SUPERVISED, SUPERVISED_4
 from .notes import FLAGS, notes, told
 from .patients import OVERLAPS, patient_scores
 from .published import AVERAGE, Figure, PublishedRow
-from .results import Measured, Results
+from .results import LAST, Measured, Results
 from .statistics import UNKNOWN, Interval, estimates
 
 GROUPS = {
@@ -128,8 +128,9 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
         cells[BOUNDED] = replace(cells[BOUNDED], interval=(100 * low, 100 * high))
         groups[GROUPS[group]].append(Line(method.name, title, method.seeds, cells))
     unit = methods[0].rows[0]["unit"]
+    last = ", last checkpoint" if results.checkpoint == LAST else ""
     return Table(
-        title=f"{data}, {percent:g} % labelled: the {results.role} set",
+        title=f"{data}, {percent:g} % labelled: the {results.role} set{last}",
         blocks=blocks,
         headings={c: _heading(c, unit, bool(printed)) for c in ranks},
         groups={title: lines for title, lines in groups.items() if lines},

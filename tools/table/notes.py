@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from .published import Place, PublishedRow
-from .results import Measured, Results
+from .results import LAST, Measured, Results
 
 FLAGS = ("†", "‡")  # of a published average that is not that of its classes; of a published Jaccard that cannot be
 
@@ -52,13 +52,19 @@ def provenance(results: Results, kind: str) -> list[str]:
 def told(results: Results) -> dict[str, str]:
     """What the notes tell, by name, for a format without notes."""
     settings = {key: str(value) for key, value in results.settings.items() if not key.startswith("content of ")}
-    return {"scored": results.role} | settings | {"not_in_the_table": "; ".join(results.missing)}
+    return (
+        {"scored": results.role, "checkpoint": results.checkpoint}
+        | settings
+        | {"not_in_the_table": "; ".join(results.missing)}
+    )
 
 
 def _role(results: Results) -> str:
     if results.role == "test":
         return "the test set, once per run, by the checkpoint that the validation set chose"
     tested = f"{results.tested} of these runs" if results.tested else "none of these runs"
+    if results.checkpoint == LAST:
+        return f"the validation set, by the last checkpoint of each training; the test set was scored for {tested}"
     return f"the validation set, which also chose the checkpoint; the test set was scored for {tested}"
 
 

@@ -11,9 +11,10 @@ from scripts.errors import UserError
 from scripts.files import read_json
 from scripts.scoring.tables import ALL, Row, over_seeds, read_scores_csv
 
-from ..compare.state import RUN, read_state
+from ..compare.state import RUN, TEST, VALIDATION, VALIDATION_LAST, read_state
 
-ROLES = ("validation", "test")
+ROLES = (VALIDATION, TEST)
+BEST, LAST = "best", "last"  # the checkpoint that validation chose, and the one that the training ended with
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Results:
     settings: that all runs share ("shared" in run.json).
     labels: names of the classes.
     role: "validation" or "test".
+    checkpoint: BEST or LAST.
     methods: in no particular order.
     runs: those that were scored, by method and seed.
     tested: runs that have been scored on the test set.
@@ -67,6 +69,7 @@ class Results:
     settings: Mapping[str, Any]
     labels: list[str]
     role: str
+    checkpoint: str
     methods: list[Measured]
     runs: list[Scored]
     tested: int
@@ -74,47 +77,68 @@ class Results:
     commits: list[str]
 
 
-def collect(folder: Path, role: str | None, kind: str) -> Results:
+def collect(folder: Path, role: str | None, kind: str, checkpoint: str = BEST) -> Results:
     """Read a comparison.
 
     Args:
         folder: of `compare`.
         role: "validation" or "test"; None takes the test set where all scored runs have been scored on it, too.
         kind: which scores: "native_mm" for scores_native_mm.csv.
+        checkpoint: BEST or LAST; the last one is scored on the validation set only.
 
     Raises:
-        UserError: no scored run, or runs with other settings, cases or classes than the others.
+        UserError: the last checkpoint on the test set, no scored run, or runs with other settings, cases or classes
+            than the others.
     """
     runs = {file.parent: read_json(file, "description of a run") for file in sorted(folder.glob(f"*/seed*/{RUN}"))}
     states = {run: read_state(run) for run in runs}
-    scored = {each: [run for run in runs if each in states[run]] for each in ROLES}
-    role = role or ("test" if scored["test"] and scored["test"] == scored["validation"] else "validation")
-    if not scored[role]:
+    if checkpoint == LAST and role == TEST:
+        raise UserError(
+            "--checkpoint last: expected the validation set, found --on test, which only the best checkpoint is scored "
+            "on; leave one of them out"
+        )
+    all_scored = {each: [run for run in runs if each in states[run]] for each in (*ROLES, VALIDATION_LAST)}
+    tested = all_scored[TEST]
+    place = {LAST: VALIDATION_LAST}.get(checkpoint, role) or (
+        TEST if tested and tested == all_scored[VALIDATION] else VALIDATION
+    )
+    scored = all_scored[place]
+    if not scored:
         found = f"{len(runs)} runs without" if runs else "no run"
         raise UserError(
-            f"{folder}: expected a comparison with {role} scores, found {found}; give the --output of "
-            "`python -m tools compare`" + (", run with --test" if role == "test" else " and let it score a run")
+            f"{folder}: expected a comparison with {place} scores, found {found}; give the --output of "
+            "`python -m tools compare`" + (", run with --test" if place == TEST else " and let it score a run")
         )
-    settings = runs[scored[role][0]]["shared"]
-    for run in scored[role]:
+    settings = runs[scored[0]]["shared"]
+    for run in scored:
         if runs[run]["shared"] != settings:
-            raise UserError(f"{run}: expected the settings of {scored[role][0]}, found others; compare them apart")
-    scores = {run: _read(run / role / f"scores_{kind}.csv") for run in scored[role]}
+            raise UserError(f"{run}: expected the settings of {scored[0]}, found others; compare them apart")
+    scores = {run: _read(run / place / f"scores_{kind}.csv") for run in scored}
     over_seeds({str(run): rows for run, rows in scores.items()})  # refuses runs that were not scored alike
     methods = [
-        _measured([run for run in scored[role] if runs[run]["method"] == name], runs, scores)
-        for name in dict.fromkeys(runs[run]["method"] for run in scored[role])
+        _measured([run for run in scored if runs[run]["method"] == name], runs, scores)
+        for name in dict.fromkeys(runs[run]["method"] for run in scored)
     ]
     single = [
         Scored(runs[run]["method"], runs[run]["seed"], _means({str(run): rows}), rows, states[run])
         for run, rows in scores.items()
     ]
     single.sort(key=lambda run: (run.method, run.seed))
-    missing = [_why(runs[run], states[run]) for run in runs if run not in scored[role]]
-    codes = [code for run in scored[role] for code in states[run].get("code", [])]
+    missing = [_why(runs[run], states[run]) for run in runs if run not in scored]
+    codes = [code for run in scored for code in states[run].get("code", [])]
     commits = dict.fromkeys(code["commit"][:10] + (" with changes" if code["dirty"] else "") for code in codes)
-    labels = runs[scored[role][0]]["labels"]
-    return Results(settings, labels, role, methods, single, len(scored["test"]), missing, [*commits])
+    labels = runs[scored[0]]["labels"]
+    return Results(
+        settings,
+        labels,
+        TEST if place == TEST else VALIDATION,
+        checkpoint,
+        methods,
+        single,
+        len(tested),
+        missing,
+        [*commits],
+    )
 
 
 def _read(path: Path) -> list[Row]:

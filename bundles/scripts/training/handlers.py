@@ -134,6 +134,28 @@ class BestModel:
             write_json(self.path.with_suffix(".json"), about)
 
 
+class LastModel:
+    """Writes last.pt, the predictor's plain state dict at the end of a training, whatever its validation score.
+
+    Args:
+        path: the file, which is replaced atomically.
+        network: the predictor.
+    """
+
+    def __init__(self, path: str | Path, network: Module) -> None:
+        self.path = Path(path)
+        self.network = network
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Write when all epochs are over; a run that is resumed after them writes, too."""
+        engine.add_event_handler(Events.COMPLETED, self.save)
+
+    def save(self, engine: SemiSupervisedTrainer) -> None:
+        """Write the weights; only the first process does."""
+        if engine.state.rank == 0:
+            save_atomically(self.network.state_dict(), self.path)
+
+
 class ResumeCheckpoint:
     """Saves after every epoch all that a run needs to go on exactly, and restores it where asked.
 

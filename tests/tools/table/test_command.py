@@ -136,6 +136,22 @@ def test_test_scores_are_taken_where_every_run_has_them(output: Path, table: Tab
     assert "the validation set\n" in table("--on", "validation").splitlines(keepends=True)[0]
 
 
+def test_the_last_checkpoint_has_a_table_of_its_own(output: Path, table: Table) -> None:
+    leave_run(output, "supervised", last=(0.3, 0.2, 0.1))
+    leave_run(output, "cps")  # by older code
+    text = table("--checkpoint", "last")
+    assert "### ACDC, 10 % labelled: the validation set, last checkpoint\n" in text
+    assert (
+        "- scored: the validation set, by the last checkpoint of each training; the test set was scored for none"
+        in text
+    )
+    assert cells(text, "Average over the classes")["labels only"] == ["**20.00** ¹ [20.00, 20.00]"]
+    assert "- not in the table: cps seed 0 (done)\n" in text
+    assert cells(table(), "Average over the classes")["labels only"][0].startswith("**60.00** ¹")
+    error = table("--checkpoint", "last", "--on", "test", code=2)
+    assert "--checkpoint last: expected the validation set, found --on test" in error
+
+
 def test_runs_without_scores_are_listed_with_the_reason(output: Path, table: Table) -> None:
     leave_run(output, "supervised")
     leave_run(output, "cps", dice=None, state={"state": "failed", "error": "error: the loss is nan"})
