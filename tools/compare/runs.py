@@ -139,9 +139,10 @@ def perform(
             return launcher(commands[name], folder / LOG, environment, lock)
 
         try:
-            error = _train(folder, command)
+            error = _train(folder, command, (MODEL, LAST) if VALIDATION in commands else (LAST,))
             for role in (VALIDATION, VALIDATION_LAST, TEST) if test else (VALIDATION, VALIDATION_LAST):
-                error = error or _score(folder, command, role)
+                if role in commands:
+                    error = error or _score(folder, command, role)
         except OSError as problem:  # a full disk, a model that is gone
             error = f"{problem.filename}: {problem.strerror}"
         stopped = bool(error) and launcher.stopped
@@ -154,16 +155,17 @@ def perform(
         return reached
 
 
-def _train(folder: Path, command: Callable[[str], int]) -> str | None:
-    """Train, unless that is done; what went wrong."""
-    if "sha256" in read_state(folder):
+def _train(folder: Path, command: Callable[[str], int], expected: Sequence[str]) -> str | None:
+    """Train, unless that is done, and expect these files of it; what went wrong."""
+    if {"sha256", "last"} & read_state(folder).keys():
         return None
     error = _outcome(folder, command("training"))
     if error is None:
-        for file in (MODEL, LAST):
+        for file in expected:
             if not (folder / file).is_file():
                 return f"the training left no {file}"
-        write_state(folder, sha256=sha256(folder / MODEL), last=sha256(folder / LAST))
+        hashes = {"sha256": MODEL, "last": LAST}
+        write_state(folder, **{key: sha256(folder / file) for key, file in hashes.items() if file in expected})
     return error
 
 

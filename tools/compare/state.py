@@ -29,15 +29,17 @@ class Run:
     folder: all that belongs to it.
     method, seed: what it trains.
     steps: the length of the training.
+    what: tells it from other runs of this method and seed.
     """
 
     folder: Path
     method: str
     seed: int
     steps: int
+    what: str = ""
 
     def __str__(self) -> str:
-        return f"{self.method}, seed {self.seed}"
+        return ", ".join(filter(None, (self.method, self.what, f"seed {self.seed}")))
 
     def steps_done(self) -> int:
         """Steps that its curves show; a row is written with every validation."""

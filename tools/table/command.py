@@ -8,6 +8,7 @@ from pathlib import Path
 from scripts.errors import UserError
 from scripts.files import replacing
 
+from ..compare.tuning import PUBLISHED, TUNED
 from .formats import FORMATS, run_list
 from .layout import lay_out
 from .published import read_published
@@ -31,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         metavar="METHOD",
         help="the method that the statistics compare every other one with (default: dca, or the best without it)",
+    )
+    parser.add_argument(
+        "--arm",
+        choices=(PUBLISHED, TUNED),
+        help="of a comparison with --tune: the settings to show (default: both; statistics are of the tuned)",
     )
     parser.add_argument("--output", type=Path, help="file to write; without it the table is printed")
     parser.add_argument("--on", choices=ROLES, help="which set (default: test if every run was scored on it)")
@@ -61,6 +67,11 @@ def run(args: argparse.Namespace) -> int:
             f"--against: expected --format {' or '.join(STATISTICS)} beside it, found --format {args.format}; add it"
         )
     results = collect(args.folder, args.on, args.scores, args.checkpoint)
+    if args.arm is not None or args.format in STATISTICS:
+        arm = results.arms[-1] if args.arm is None else args.arm
+        if arm not in results.arms:
+            raise UserError(f"--arm {arm}: expected a comparison with --tune, found none in {args.folder}; go without")
+        results = results.of_arm(arm)
     if args.format == RUNS:
         text = run_list(results)
     else:

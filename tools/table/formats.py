@@ -10,7 +10,7 @@ from scripts.scoring.tables import STD, Row, csv_text
 from ..compare.request import FULLY_SUPERVISED
 from .layout import BOUNDED, DECIMALS, Cell, Column, Line, Table
 from .notes import FLAGS
-from .results import Results
+from .results import ARMS, Results
 
 SUPERSCRIPTS = "⁰¹²³"
 MARKS = (r"%s", r"\textbf{%s}", r"\underline{%s}", r"\textit{%s}")  # by rank
@@ -36,7 +36,7 @@ def markdown(table: Table) -> str:
             rows.append([f"*{group}*", *("" for _ in columns)])
             rows += [[line.title, *(show(line.cells[column]) for column in columns)] for line in members]
         lines += [*aligned(rows), ""]
-    notes = ["¹ ² ³: the best of a column" + _without_upper_bound(table), *table.notes]
+    notes = ["¹ ² ³: the best of a column" + _who_competes(table), *table.notes]
     return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
 
 
@@ -47,7 +47,7 @@ def latex(table: Table) -> str:
         text = MARKS[cell.rank] % _escaped(_measured(cell)) + _bounds(cell)
         return text if cell.published is None else f"{text} {_escaped(f'({cell.published}{cell.flags})')}"
 
-    notes = ["bold, underlined, italic: the best three of a column" + _without_upper_bound(table), *table.notes]
+    notes = ["bold, underlined, italic: the best three of a column" + _who_competes(table), *table.notes]
     below = [r"\par\medskip\raggedright\footnotesize", ".\n".join(map(_escaped, notes)) + "."]
     lines = [r"% \usepackage{booktabs,adjustbox}"]
     for title, columns in table.blocks.items():
@@ -70,7 +70,13 @@ def latex(table: Table) -> str:
 def comma_separated(table: Table) -> str:
     """A line per method: figures with their deviations, ranks, published figures, and the settings they belong to."""
     rows: list[Row] = [
-        {"group": group, "name": line.name, "method": line.title, "seeds": " ".join(map(str, line.seeds))}
+        {
+            "group": group,
+            "name": line.name,
+            "settings": ARMS[line.arm],
+            "method": line.title,
+            "seeds": " ".join(map(str, line.seeds)),
+        }
         | {key: value for column in table.columns for key, value in _fields(column, line, table.compared).items()}
         | table.settings
         for group, members in table.groups.items()
@@ -88,7 +94,7 @@ def run_list(results: Results) -> str:
         for row in run.rows:
             scores = {key: value for key, value in row.items() if not key.endswith(STD) and key != "seeds"}
             scores |= {key: f"{value:.6f}" for key, value in scores.items() if isinstance(value, float)}
-            rows.append({"method": run.method, "seed": run.seed} | scores | about)
+            rows.append({"method": run.method, "settings": ARMS[run.arm], "seed": run.seed} | scores | about)
     return csv_text(rows)
 
 
@@ -118,10 +124,12 @@ def aligned(rows: list[list[str]]) -> list[str]:
     return [lines[0], rule, *lines[1:]]
 
 
-def _without_upper_bound(table: Table) -> str:
-    """Who has no rank, if such a method is in the table."""
+def _who_competes(table: Table) -> str:
+    """With whom a method competes: with those of the same settings, and not with an upper bound."""
+    several = len({line.arm for lines in table.groups.values() for line in lines}) > 1
     bound = any(line.name == FULLY_SUPERVISED for lines in table.groups.values() for line in lines)
-    return ", without the fully supervised one" if bound else ""
+    among = ", among the published and among the tuned settings apart" if several else ""
+    return among + (", without the fully supervised one" if bound else "")
 
 
 def _fields(column: Column, line: Line, compared: bool) -> dict[str, str]:

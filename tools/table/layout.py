@@ -12,7 +12,7 @@ from ..compare.request import FULLY_SUPERVISED, SUPERVISED_4
 from .notes import FLAGS, notes, told
 from .patients import OVERLAPS, patient_scores
 from .published import AVERAGE, Figure, PublishedRow
-from .results import LAST, Measured, Results
+from .results import ARMS, LAST, Measured, Results
 from .statistics import UNKNOWN, Interval, estimates
 
 GROUPS = {
@@ -67,9 +67,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A method's line, with a cell for every column."""
+    """A method's line, with a cell for every column; arm: its settings, of ARMS."""
 
     name: str
+    arm: str
     title: str
     seeds: Sequence[int]
     cells: Mapping[Column, Cell]
@@ -112,29 +113,36 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
     printed = published.get((data.lower(), percent), {})
     known = {name: row for table in [*published.values()][::-1] for name, row in table.items()}
     order = [*dict.fromkeys(name for table in published.values() for name in table)]
-    methods = sorted(results.methods, key=lambda m: (order.index(m.name) if m.name in order else len(order), m.name))
+    parts = {arm: results.of_arm(arm) for arm in results.arms}
+
+    def place(method: Measured) -> tuple[int, str, int]:
+        return order.index(method.name) if method.name in order else len(order), method.name, [*ARMS].index(method.arm)
+
+    methods = sorted(results.methods, key=place)
     blocks = _blocks(results, printed)
-    ranks = {column: _ranks(column, methods) for columns in blocks.values() for column in columns}
-    intervals = {name: found.interval for name, found in estimates(patient_scores(results, BOUNDED.metric)).items()}
+    columns = [column for block in blocks.values() for column in block]
+    ranks = {arm: {column: _ranks(column, part.methods) for column in columns} for arm, part in parts.items()}
+    intervals = {arm: estimates(patient_scores(part, BOUNDED.metric)) for arm, part in parts.items()}
     groups: dict[str, list[Line]] = {title: [] for title in GROUPS.values()}
     alike = len({tuple(method.seeds) for method in methods}) == 1
     for method in methods:
         row = known.get(method.name)
         group = row.group if row else OWN_GROUPS.get(method.name, "ablation" if method.variant_of else "other")
         title = TITLES.get(method.name) or (row.method if row else method.name)
+        title += f", {ARMS[method.arm]}" if results.arms != [""] else ""
         title += "" if alike else f" (seed{'s' * (len(method.seeds) > 1)} {', '.join(map(str, method.seeds))})"
-        cells = {column: _cell(column, method, printed.get(method.name), ranks[column]) for column in ranks}
-        low, high = intervals[method.name]
+        cells = {c: _cell(c, method, printed.get(method.name), ranks[method.arm][c]) for c in columns}
+        low, high = intervals[method.arm][method.name].interval
         cells[BOUNDED] = replace(cells[BOUNDED], interval=(100 * low, 100 * high))
-        groups[GROUPS[group]].append(Line(method.name, title, method.seeds, cells))
+        groups[GROUPS[group]].append(Line(method.name, method.arm, title, method.seeds, cells))
     unit = methods[0].rows[0]["unit"]
     last = ", last checkpoint" if results.checkpoint == LAST else ""
     return Table(
         title=f"{data}, {percent:g} % labelled: the {results.role} set{last}",
         blocks=blocks,
-        headings={c: _heading(c, unit, bool(printed)) for c in ranks},
+        headings={c: _heading(c, unit, bool(printed)) for c in columns},
         groups={title: lines for title, lines in groups.items() if lines},
-        notes=notes(results, methods, printed, {(c.metric, c.region) for c in ranks}, kind),
+        notes=notes(results, methods, printed, {(c.metric, c.region) for c in columns}, kind),
         settings=told(results),
         compared=bool(printed),
     )

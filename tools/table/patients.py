@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 OVERLAPS = ("dice", "jaccard")  # the higher the better; all other metrics are distances
-FRAME = re.compile(r"_frame\d+$")  # the two frames of a heart are cases of one patient
+FRAME = re.compile(r"_frame\d+$")  # the two frames of a heart, by the names of ACDC
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,17 @@ def patient_scores(results: Results, metric: str) -> PatientScores:
 
     A value that is missing or not finite although label or prediction has the class is a failure: it counts as the
     worst one, an overlap of 0, a distance as the largest of the comparison. A class that neither has is no part of the
-    case (nan). The cases of a patient are averaged: two frames of one heart are no two patients.
+    case (nan). The cases of a patient are averaged: two frames of one heart are no two patients. Who is whose is told
+    by the runs; for those of older code, a case is its patient but for the number of a frame.
     """
     import numpy as np
 
     rows = results.runs[0].scores
     cases = sorted({row["case"] for row in rows})
     numbers = sorted({row["class"] for row in rows})
-    patients = sorted({patient_of(case) for case in cases})
-    owner = np.array([patients.index(patient_of(case)) for case in cases])
+    patient = {case: results.patients.get(case, FRAME.sub("", case)) for case in cases}
+    patients = sorted({*patient.values()})
+    owner = np.array([patients.index(patient[case]) for case in cases])
     names = {row["class"]: row["name"] for row in rows}
     places = {(case, c): (i, k) for i, case in enumerate(cases) for k, c in enumerate(numbers)}
 
@@ -79,11 +81,6 @@ def patient_scores(results: Results, metric: str) -> PatientScores:
         for method in sorted({run.method for run in results.runs})
     }
     return PatientScores(metric, patients, [names[c] or str(c) for c in numbers], by_method, int(failures.sum()))
-
-
-def patient_of(case: str) -> str:
-    """The patient of a case: its id without the number of a frame."""
-    return FRAME.sub("", case)
 
 
 def average_of_classes(values: np.ndarray) -> np.ndarray:

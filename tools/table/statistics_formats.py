@@ -60,7 +60,8 @@ def statistics_markdown(results: Results, table: Table, kind: str, against: str 
     Raises:
         UserError: no method of the name `against` that competes.
     """
-    titles = {line.name: line.title for lines in table.groups.values() for line in lines}
+    arm = results.methods[0].arm
+    titles = {line.name: line.title for lines in table.groups.values() for line in lines if line.arm == arm}
     reference = _reference(results, against)
     whole = {metric: _statistics(patient_scores(results, metric), AVERAGE, reference) for metric in _metrics(results)}
     dice = whole[RANKED]
@@ -186,7 +187,7 @@ def _notes(whole: Mapping[str, Statistics], titles: Mapping[str, str], reference
     if dice.compared:
         notes += [
             f"differences: to {titles[reference]}; p by Wilcoxon's signed-rank test, exact and two-sided, on the "
-            f"patients' averages over classes and seeds; Holm's correction for {family} comparisons. The test takes "
+            f"patients' averages over classes and seeds; Holm's correction for {_times(family)}. The test takes "
             "the seeds as they are, the interval does not: a method is better where the interval is without 0, too",
             "ranks: equal values share the better one. Mean then rank: of the figures above. Rank then mean: the mean "
             "of a method's ranks in single patients. Test then rank: of how many others it beats (Wilcoxon, "
@@ -195,7 +196,7 @@ def _notes(whole: Mapping[str, Statistics], titles: Mapping[str, str], reference
     smallest = smallest_p(patients)
     if family and smallest * family > LEVEL:
         notes.append(
-            f"{patients} patients are too few for {family} comparisons: p cannot be below {smallest:.2g}, and times "
+            f"{patients} patients are too few for {_times(family)}: p cannot be below {smallest:.2g}, and times "
             f"{family} that is {min(1.0, smallest * family):.2g}. No difference can be significant; read the intervals"
         )
     if dice.stable is not None:
@@ -207,6 +208,10 @@ def _notes(whole: Mapping[str, Statistics], titles: Mapping[str, str], reference
         )
     bound = [titles[FULLY_SUPERVISED]] if FULLY_SUPERVISED in titles else []
     return notes + [f"{name} has all labels, and does not compete" for name in bound]
+
+
+def _times(count: int) -> str:
+    return f"{count} comparison{'s' * (count != 1)}"
 
 
 def _row(found: Statistics, method: str, reference: str) -> Row:

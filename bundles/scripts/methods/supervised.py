@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 
@@ -22,6 +25,7 @@ class Supervised(Method):
 
     network = SegmentationNet
     unlabelled = False
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {"absent": ("smooth", "probability")}
 
     def __init__(self, predictor: nn.Module, absent: str = "skip") -> None:
         super().__init__(predictor)

@@ -69,12 +69,13 @@ class CurveLog:
     def _write(self, engine: SemiSupervisedTrainer) -> None:
         if engine.state.rank != 0:
             return
+        losses = {name: float(total) / max(1, self.steps) for name, total in self.sums.items()}  # waits for the device
         row: dict[str, Any] = {
             "epoch": engine.state.epoch,
             "step": engine.state.iteration,
-            "seconds": round(time.monotonic() - self.started, 1),
+            "seconds": round(time.monotonic() - self.started, 3),
             "lr": engine.optimizer.param_groups[0]["lr"],
-            **{name: float(total) / max(1, self.steps) for name, total in self.sums.items()},
+            **losses,
             **self._validation(engine.state.epoch),
         }
         rows = [*(r for r in self._earlier() if int(r["epoch"]) < engine.state.epoch), row]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,15 @@ def test_two_frames_of_a_heart_are_one_patient(output: Path) -> None:
     found = patient_scores(collect(output, None, "native_mm"), "dice")
     assert found.patients == ["a", "b"]
     assert found.values["cps"][0] == pytest.approx(np.array([[0.8, 0.7, 0.6], [0.3, 0.3, 0.3]]))
+
+
+def test_whose_a_case_is_the_runs_say(output: Path) -> None:
+    leave_cases(output, "cps", {"h1_ED": (0.2,) * 3, "h1_ES": (0.4,) * 3, "h2": (0.5,) * 3})
+    file = output / "cps" / "seed0" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"patients": {"h1_ED": "h1", "h1_ES": "h1", "h2": "h2"}}))
+    found = patient_scores(collect(output, None, "native_mm"), "dice")
+    assert found.patients == ["h1", "h2"]
+    assert found.values["cps"][0, :, 0] == pytest.approx([0.3, 0.5])
 
 
 def test_a_failure_counts_as_the_worst_value_and_what_nobody_has_does_not_count(output: Path) -> None:
