@@ -243,6 +243,7 @@ def _without_places(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What two sets of settings do not have in common, in words; the first few."""
     found = [
         f"{key} {old.get(key, 'not set')} there, {new.get(key, 'not set')} here"
         for key in dict.fromkeys([*old, *new])
