@@ -63,6 +63,29 @@ def test_a_model_is_recorded_with_all_that_inference_needs_to_know_of_its_traini
     assert all(value in (f"@{key}", f"@network_def::{key}") for key, value in recorded.items())
 
 
+@pytest.mark.parametrize("preset", ["cpu", "published"])
+def test_published_options_go_with_the_data_and_the_width_of_any_preset(bundle: Path, preset: str) -> None:
+    chosen = {"bundle_root": str(bundle), "method": "ga", "preset": "cpu", "options_preset": preset}
+    train = ConfigParser(config(bundle, "train"))
+    train.update(chosen)
+    recorded = train.get_parsed_content("about::inference")
+    infer = ConfigParser(config(bundle, "inference"))
+    infer.update({"bundle_root": str(bundle)} | recorded)
+    for parser in (train, infer):
+        network = parser.get_parsed_content("network_def")
+        published = any(isinstance(module, torch.nn.modules.instancenorm._InstanceNorm) for module in network.modules())
+        assert published == (preset == "published")
+        assert parser.get_parsed_content("width") == train.get("presets")["cpu"].get("width", 16)
+    rates = {"cpu": train.get("presets")["cpu"]["lr"], "published": 0.01}
+    assert train.get_parsed_content("lr") == rates[preset]
+
+
+def test_published_options_bring_the_learning_rate_of_the_published_preset(bundle: Path) -> None:
+    train = ConfigParser(config(bundle, "train"))
+    train.update({"bundle_root": str(bundle), "options_preset": "published"})  # DCA, whose rate is the preset's
+    assert train.get_parsed_content("lr") == train.get("presets")["published"]["lr"]
+
+
 def test_validation_and_inference_prepare_images_alike_but_for_the_loader(bundle: Path) -> None:
     text = json.dumps(config(bundle, "inference")["preprocessing"]["transforms"][1:]).replace("@image_key", "image")
     steps = [json.loads(text), config(bundle, "train")["validate"]["preprocessing"]["transforms"][1:]]

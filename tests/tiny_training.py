@@ -22,7 +22,7 @@ from scripts.inference.evaluator import SegmentationEvaluator
 from scripts.methods import METHODS, create_predictor
 from scripts.methods.base import Method
 from scripts.training.engine import SemiSupervisedTrainer
-from scripts.training.handlers import BestModel, CurveLog, ResumeCheckpoint
+from scripts.training.handlers import BestModel, CurveLog, LastModel, ResumeCheckpoint
 
 CPU = torch.device("cpu")
 BOTH = {"keys": ["image", "label"], "allow_missing_keys": True}
@@ -86,7 +86,7 @@ def make_trainer(
     handlers: Sequence[Any] = (),
     seed: int = 0,
 ) -> SemiSupervisedTrainer:
-    """A run that writes resume.pt and curves.csv, and with `scores` also model.pt, into `folder`."""
+    """A run that writes resume.pt, last.pt and curves.csv, and with `scores` also model.pt, into `folder`."""
     method = method or make_method(seed=seed)
     loader = TwoStreamLoader(*streams, (2, 2), steps, seed, workers)
     optimizer = torch.optim.SGD(method.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
@@ -104,6 +104,7 @@ def make_trainer(
             CurveLog(folder / "curves.csv", validator),
             *handlers,
             ResumeCheckpoint(folder / "resume.pt", resume, validator),
+            LastModel(folder / "last.pt", method.predictor),
         ],
     )
 

@@ -64,9 +64,10 @@ def compare(heart_phantom: Path, output: Path, capsys: pytest.CaptureFixture[str
     """Runs the verb on the phantom: the exit code, and what it printed on stdout and stderr."""
 
     def run(
-        methods: str, *words: object, data: Path = heart_phantom, steps: int = 6, settings: tuple[str, ...] = ()
+        methods: str, *words: object, data: Path = heart_phantom, steps: int | None = 6, settings: tuple[str, ...] = ()
     ) -> tuple[int, str, str]:
-        given = ["--bundle", "dca_acdc", "--dataset_dir", data, "--output", output, "--percent", 50, "--steps", steps]
+        given = ["--bundle", "dca_acdc", "--dataset_dir", data, "--output", output, "--percent", 50]
+        given += [] if steps is None else ["--steps", steps]
         given += ["--set", f"split_file={data / 'split.json'}", *SMALL, *settings]
         code = main(["compare", "--methods", methods, *map(str, given), *map(str, words)])
         printed = capsys.readouterr()

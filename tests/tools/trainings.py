@@ -43,20 +43,22 @@ def leave_run(
     seed: int = 0,
     dice: Sequence[float] | None = (0.9, 0.6, 0.3),
     test: Sequence[float] | None = None,
+    last: Sequence[float] | None = None,
     state: dict[str, Any] | None = None,
     shared: dict[str, Any] | None = None,
     settings: dict[str, str] | None = None,
     labels: Mapping[int, str] = LABELS,
     **metrics: Sequence[float],
 ) -> None:
-    """A run as `compare` leaves it: scores of the validation set, and of the test set where there are some."""
+    """A run as `compare` leaves it: scores of the validation set, and by the last checkpoint and of the test set where
+    there are some."""
     run = folder / method / f"seed{seed}"
     variant_of = "dca" if method.startswith("dca_") else None
     about = {"method": method, "variant_of": variant_of, "seed": seed, "labels": [*labels.values()]}
     run.mkdir(parents=True)
     (run / "run.json").write_text(json.dumps(about | {"shared": shared or SHARED, "set": settings or {}}))
     content: dict[str, Any] = {"state": "done", "code": CODE} | (state or {})
-    for role, scores in (("validation", dice), ("test", test)):
+    for role, scores in (("validation", dice), ("validation_last", last), ("test", test)):
         if scores is not None:
             leave_scores(run / role, scores, labels=labels, **metrics)
             content[role] = {"at": "2026-01-01T00:00:00+00:00"}
@@ -66,13 +68,17 @@ def leave_run(
 class Trainings:
     """Takes the commands of runs and leaves behind what the bundle runner would, at once.
 
-    faults: what a command ends with instead, by "METHOD WHAT" (WHAT: training, validation or test): the last line of
-        its log for exit code 1, or a signal that kills it in the middle.
+    faults: what a command ends with instead, by "METHOD WHAT" (WHAT: training, validation, validation_last or test):
+        the last line of its log for exit code 1, or a signal that kills it in the middle.
+    pace: seconds a step by method, else 1; the first epoch takes three times as long.
+    dice: the Dice of every class that a run has on the validation set, from the options of its command.
     """
 
     def __init__(self) -> None:
         self.stopped = False
         self.faults: dict[str, str | int] = {}
+        self.pace: dict[str, float] = {}
+        self.dice: Callable[[Mapping[str, str]], Sequence[float]] = lambda options: (0.9, 0.6, 0.3)
         self.calls: list[str] = []
         self.options: list[dict[str, str]] = []
         self.environments: list[Mapping[str, str]] = []
@@ -80,7 +86,7 @@ class Trainings:
     def __call__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], held: int) -> int:
         words = list(command[command.index("run") + 2 :])
         options = {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
-        what = options.get("evaluate_on", "training")
+        what = Path(options["output_dir"]).name if "output_dir" in options else "training"
         self.calls.append(f"{options['method']} {options['seed']} {what}")
         self.options.append(options)
         self.environments.append(environment)
@@ -90,14 +96,19 @@ class Trainings:
             file.write(f"{what}\n{fault or 'done'}\n\n")
         if what == "training":
             (folder / "resume.pt").write_text("half of it")
-            (folder / "curves.csv").write_text(f"epoch,step,loss\n1,{3 if fault else options['steps']},0.5\n")
+            epochs = 1 if fault else int(options.get("epochs", 1))
+            steps = (3 if fault else int(options["steps"])) // epochs
+            pace = steps * self.pace.get(options["method"], 1.0)
+            rows = [f"{e},{e * steps},{pace * (3 if e == 1 else 1)},0.5\n" for e in range(1, epochs + 1)]
+            (folder / "curves.csv").write_text("".join(["epoch,step,seconds,loss\n", *rows]))
         if fault is not None:
             return -fault if isinstance(fault, int) else 1
         if what == "training":
             (folder / "models").mkdir(exist_ok=True)
-            (folder / "models" / "model.pt").write_text(f"{options['method']} {options['seed']}")
+            for name in ("model.pt", "last.pt"):
+                (folder / "models" / name).write_text(f"{options['method']} {options['seed']} {name}")
         else:
-            leave_scores(Path(options["output_dir"]), (0.9, 0.6, 0.3))
+            leave_scores(Path(options["output_dir"]), self.dice(options))
         return 0
 
     def stop(self) -> None:

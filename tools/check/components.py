@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 CHECKS = "scripts.settings."  # functions that look at settings and do nothing else
 DEVICE_CHECK = "scripts.settings.expect_device"
-PRESET_KEY = re.compile(r"@presets\[@preset\]\[['\"](\w+)['\"]\]")
+PRESET_KEY = re.compile(r"@presets\[@(?:options_)?preset\]\[['\"](\w+)['\"]\]")
 
 
 def check_components(values: Values, findings: Findings) -> None:

@@ -78,6 +78,7 @@ FLAG: Kind = ("true, false or null", lambda value: isinstance(value, bool) or va
 SETTINGS: dict[str, Kind] = {
     "method": A_NAME,
     "preset": A_NAME,
+    "options_preset": A_NAME,
     "network_options": OPTIONS,
     "prediction": ("a plain name or null", lambda value: value is None or _is_name(value)),
     "width": ("a whole number above 0", _is_size),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,35 +38,35 @@ class Plan:
     impossible: list[Run]
     notes: list[str]
 
+    def of(self, methods: Container[str]) -> Plan:
+        """The runs of these methods alone."""
+        runs, impossible = ([run for run in all_ if run.method in methods] for all_ in (self.runs, self.impossible))
+        return Plan(runs, impossible, self.notes)
 
-def plan(request: Request) -> Plan:
+
+def plan(request: Request, strict: bool = True) -> Plan:
     """Check the config for every method, and write run.json and config.json into the folders of the runs.
 
     A run that is over keeps these files; those of one that goes on tell where things lie now. All methods come before
     the next seed: so there is soon something to compare.
 
     A mistake that all methods share is the user's. One that only some have, such as a rule that cannot divide these
-    classes, makes those runs failed ones, and leaves the others alone.
+    classes, makes those runs failed ones, and leaves the others alone. Without `strict` every mistake is of that kind:
+    settings that the command itself chose may not fit.
 
     Raises:
-        UserError: mistakes in the config; or settings that differ from those of a run that has begun.
+        UserError: mistakes in the config that all methods share; or settings that differ from those of a run that has
+            begun.
     """
-    for key in request.overrides:
-        if key.split(SEPARATOR)[0] in RESERVED:
-            raise UserError(
-                f"--set {key}: expected a setting that this command does not make itself, found one that it makes; "
-                "see its other arguments"
-            )
     defaults = own_values([request.train], request.bundle)
-    percent = defaults.get("percent", (int, float)) if request.percent is None else request.percent
-    request = replace(request, percent=percent, preset=request.preset or defaults.get("preset", str))
-    about, problems, notes = _examined(request, defaults)
+    request = complete(request, defaults)
+    about, problems, notes = _examined(request, defaults, strict)
     planned = []
     for seed in request.seeds:
         for method, content in about.items():
-            run = Run(request.folder(method, seed), method, seed, content["shared"]["steps"])
+            run = Run(request.folder(method, seed), method, seed, content["steps"], request.what)
             own = {"seed": seed, "commands": request.commands(method, seed)}
-            planned.append((run, content | own, _resolved(request, method, seed)))
+            planned.append((run, content | own, resolved(request, method, seed)))
     _expect_alike(request.output, planned)
     for run, content, config in planned:
         _claim(run, content, config, problems.get(run.method), request.test)
@@ -74,11 +74,39 @@ def plan(request: Request) -> Plan:
     return Plan(runs, [run for run in runs if run.method in problems], notes)
 
 
-def _examined(request: Request, defaults: Values) -> tuple[dict[str, dict[str, Any]], dict[str, str], list[str]]:
+def complete(request: Request, defaults: Values | None = None) -> Request:
+    """The request with the bundle's own percentage and preset where the user gave none.
+
+    Raises:
+        UserError: a setting that the command makes itself.
+    """
+    for key in request.overrides:
+        if key.split(SEPARATOR)[0] in RESERVED:
+            raise UserError(
+                f"--set {key}: expected a setting that this command does not make itself, found one that it makes; "
+                "see its other arguments"
+            )
+    defaults = defaults or own_values([request.train], request.bundle)
+    percent = defaults.get("percent", (int, float)) if request.percent is None else request.percent
+    return replace(request, percent=percent, preset=request.preset or defaults.get("preset", str))
+
+
+def check(request: Request) -> None:
+    """Check the config for every method, without any plan.
+
+    Raises:
+        UserError: mistakes that all methods share.
+    """
+    _examined(request, own_values([request.train], request.bundle), strict=True)
+
+
+def _examined(
+    request: Request, defaults: Values, strict: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], list[str]]:
     """By method, the content of run.json that its seeds have in common; the problem of those that have one; notes.
 
     Raises:
-        UserError: every method has one.
+        UserError: every method has one, and this is `strict`.
     """
     about, problems, notes = {}, {}, list[str]()
     for method in request.methods:
@@ -87,7 +115,7 @@ def _examined(request: Request, defaults: Values) -> tuple[dict[str, dict[str, A
         if findings.problems:
             problems[method] = findings.problems
         notes += [note for note in findings.notes if note not in notes]
-    if len(problems) == len(about):
+    if strict and len(problems) == len(about):
         lines = list(dict.fromkeys(line for found in problems.values() for line in found))
         several = f"{len(lines)} problems\n  " if len(lines) > 1 else ""
         raise UserError(f"{request.train}: {several}" + "\n  ".join(lines))
@@ -102,21 +130,25 @@ def _about(request: Request, method: str, defaults: Values, findings: Findings) 
     if request.test and cases is not None and not cases.roles["test"]:
         findings.problem("--test", f"expected test cases in {files['split_file']}, found none; go without --test")
     epochs, steps = values.get("train::trainer::max_epochs", int, 0), values.get("train::dataloader::steps", int, 0)
+    length = (epochs or 0) * (steps or 0)
     shared = {
         "bundle": request.bundle.name,
         "data": read_json(files["datalist"], "datalist").get("name", "") if cases is not None else "",
         "split": files["split_file"].stem,
         "percent": request.percent,
         "preset": request.preset,
-        "steps": (epochs or 0) * (steps or 0),
+        **({"steps": length} if request.minutes is None else {"minutes": request.minutes}),
     }
     shared |= {f"content of {key}": sha256(file) for key, file in files.items() if file.is_file()}
     variant_of = VARIANTS[method].method if method in VARIANTS else None
     labels = list((values.get("labels", dict) or {}).values())
-    return {"method": method, "variant_of": variant_of, "labels": labels, "shared": shared, "set": request.overrides}
+    about = {"method": method, "variant_of": variant_of, "labels": labels, "steps": length, "shared": shared}
+    scored = [case for role in ("validation", "test") for case in cases.roles[role]] if cases is not None else []
+    patients = {str(case.get("id")): str(case.get("patient")) for case in scored}  # the unit of the statistics
+    return about | {"set": request.settings(method), "patients": patients}
 
 
-def _resolved(request: Request, method: str, seed: int) -> dict[str, Any]:
+def resolved(request: Request, method: str, seed: int) -> dict[str, Any]:
     """The config with its overrides, and with values in place of references and expressions where they can be told.
 
     What names one of PLACES stays as it is, so that the config can be run again elsewhere: with another run_dir.
@@ -163,13 +195,19 @@ def _expect_alike(output: Path, planned: Sequence[tuple[Run, Mapping[str, Any], 
     lines = []
     shared = planned[0][1]["shared"]
     for file in sorted(output.glob(f"*/seed*/{RUN}")):
-        found = _differences(read_json(file, "description of a run")["shared"], shared)
+        found = differences(read_json(file, "description of a run")["shared"], shared)
         if found and _has_begun(file.parent):
             lines.append(f"{file.parent}: {found}")
-    for run, _, config in planned:
+    for run, content, config in planned:
         if (run.folder / CONFIG).is_file():
-            old = read_json(run.folder / CONFIG, "config of a run")
-            found = _differences(dict(_without_places(old)), dict(_without_places(config)))
+            before = dict(_without_places(read_json(run.folder / CONFIG, "config of a run")))
+            # What today's code has in addition is its default, unless this command sets it.
+            new = {
+                key: value
+                for key, value in _without_places(config)
+                if key in before or any(f"{key}{SEPARATOR}".startswith(f"{one}{SEPARATOR}") for one in content["set"])
+            }
+            found = differences(before, new)
             if found and _has_begun(run.folder):
                 lines.append(f"{run.folder}: {found}")
     if lines:
@@ -204,7 +242,8 @@ def _without_places(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     return ((item_id, value) for item_id, value in tree.items() if not isinstance(value, dict | list))
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What two sets of settings do not have in common, in words; the first few."""
     found = [
         f"{key} {old.get(key, 'not set')} there, {new.get(key, 'not set')} here"
         for key in dict.fromkeys([*old, *new])

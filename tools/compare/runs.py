@@ -1,4 +1,4 @@
-"""Works on a run of a comparison: training, then the scores of the checkpoint that validation chose."""
+"""Works on a run of a comparison: training, then the scores of its best and of its last checkpoint."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from .state import (
     BUSY,
     DONE,
     FAILED,
+    LAST,
     LOG,
     MODEL,
     QUEUED,
     RESUME,
     RUN,
     RUNNING,
+    TEST,
+    VALIDATION,
+    VALIDATION_LAST,
     held,
     is_finished,
     last_line,
@@ -103,7 +107,8 @@ def perform(
     threads: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> str:
-    """Do what is left of a run: train, or go on with the training; score the validation set; with `test` the test set.
+    """Do what is left of a run: train, or go on with the training; score the validation set with the best and with the
+    last checkpoint; with `test` the test set with the best one.
 
     Args:
         folder: of the run, with run.json.
@@ -134,9 +139,10 @@ def perform(
             return launcher(commands[name], folder / LOG, environment, lock)
 
         try:
-            error = _train(folder, command)
-            for role in ("validation", "test") if test else ("validation",):
-                error = error or _score(folder, command, role)
+            error = _train(folder, command, (MODEL, LAST) if VALIDATION in commands else (LAST,))
+            for role in (VALIDATION, VALIDATION_LAST, TEST) if test else (VALIDATION, VALIDATION_LAST):
+                if role in commands:
+                    error = error or _score(folder, command, role)
         except OSError as problem:  # a full disk, a model that is gone
             error = f"{problem.filename}: {problem.strerror}"
         stopped = bool(error) and launcher.stopped
@@ -149,28 +155,33 @@ def perform(
         return reached
 
 
-def _train(folder: Path, command: Callable[[str], int]) -> str | None:
-    """Train, unless that is done; what went wrong."""
-    if "sha256" in read_state(folder):
+def _train(folder: Path, command: Callable[[str], int], expected: Sequence[str]) -> str | None:
+    """Train, unless that is done, and expect these files of it; what went wrong."""
+    if {"sha256", "last"} & read_state(folder).keys():
         return None
     error = _outcome(folder, command("training"))
     if error is None:
-        if not (folder / MODEL).is_file():
-            return f"the training left no {MODEL}"
-        write_state(folder, sha256=sha256(folder / MODEL))
+        for file in expected:
+            if not (folder / file).is_file():
+                return f"the training left no {file}"
+        hashes = {"sha256": MODEL, "last": LAST}
+        write_state(folder, **{key: sha256(folder / file) for key, file in hashes.items() if file in expected})
     return error
 
 
 def _score(folder: Path, command: Callable[[str], int], role: str) -> str | None:
-    """Score "validation" or "test" with the checkpoint of the training, unless that is done; what went wrong."""
+    """Score the validation or the test set with a checkpoint of the training, unless that is done; what went wrong."""
     state = read_state(folder)
-    if role in state:
+    file, recorded, which = MODEL, state["sha256"], "validation chose"
+    if role == VALIDATION_LAST:
+        file, recorded, which = LAST, state.get("last"), "the training ended with"
+    if role in state or recorded is None:  # a training of older code left no last checkpoint
         return None
-    if sha256(folder / MODEL) != state["sha256"]:
-        return f"{MODEL}: expected the checkpoint that validation chose, found another; {role} is not scored"
+    if sha256(folder / file) != recorded:
+        return f"{file}: expected the checkpoint that {which}, found another; {role} is not scored"
     error = _outcome(folder, command(role))
     if error is None:
-        write_state(folder, **{role: {"at": now(), "sha256": state["sha256"]}})
+        write_state(folder, **{role: {"at": now(), "sha256": recorded}})
     return error
 
 

@@ -15,7 +15,8 @@ from scripts.errors import UserError
 from scripts.files import read_json, write_json
 
 RUN, STATE, LOG, LOCK = "run.json", "state.json", "log.txt", "lock"
-MODEL, RESUME, CURVES = "models/model.pt", "resume.pt", "curves.csv"
+MODEL, LAST, RESUME, CURVES = "models/model.pt", "models/last.pt", "resume.pt", "curves.csv"
+VALIDATION, VALIDATION_LAST, TEST = "validation", "validation_last", "test"  # what is scored, each in a folder
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 BUSY = "busy"  # never in a file: what a run is to everybody but the process that works on it
 TAIL = 4096  # bytes of a log that hold its last line
@@ -28,15 +29,17 @@ class Run:
     folder: all that belongs to it.
     method, seed: what it trains.
     steps: the length of the training.
+    what: tells it from other runs of this method and seed.
     """
 
     folder: Path
     method: str
     seed: int
     steps: int
+    what: str = ""
 
     def __str__(self) -> str:
-        return f"{self.method}, seed {self.seed}"
+        return ", ".join(filter(None, (self.method, self.what, f"seed {self.seed}")))
 
     def steps_done(self) -> int:
         """Steps that its curves show; a row is written with every validation."""
@@ -52,8 +55,9 @@ def read_state(folder: Path) -> dict[str, Any]:
 
     "state": queued, running, done or failed; "running" may also be left by a run that was killed, which nobody holds
     (see `held`). "queued", "started", "finished": times. "seconds": of work, over all attempts that were not killed.
-    "code": the commits that it was worked on with. "sha256": of model.pt, once the training is over. "validation",
-    "test": when it was scored, and with which model.pt. "error": why it failed.
+    "code": the commits that it was worked on with. "sha256": of model.pt, once the training is over; "last": of
+    last.pt, which runs of older code do not have. "validation", "validation_last", "test": when it was scored, and with
+    which checkpoint. "error": why it failed.
 
     Raises:
         UserError: the file holds no mapping.

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from scripts.scoring.tables import STD, Row, csv_text
 
 from ..compare.request import FULLY_SUPERVISED
-from .layout import DECIMALS, Cell, Column, Line, Table
+from .layout import BOUNDED, DECIMALS, Cell, Column, Line, Table
 from .notes import FLAGS
-from .results import Results
+from .results import ARMS, Results
 
 SUPERSCRIPTS = "⁰¹²³"
 MARKS = (r"%s", r"\textbf{%s}", r"\underline{%s}", r"\textit{%s}")  # by rank
@@ -26,6 +26,7 @@ def markdown(table: Table) -> str:
         text = _measured(cell)
         if cell.rank:
             text = f"**{text}** ¹" if cell.rank == 1 else f"{text} {SUPERSCRIPTS[cell.rank]}"
+        text += _bounds(cell)
         return text if cell.published is None else f"{text} ({cell.published}{cell.flags})"
 
     lines = [f"### {table.title}", ""]
@@ -34,8 +35,8 @@ def markdown(table: Table) -> str:
         for group, members in table.groups.items():
             rows.append([f"*{group}*", *("" for _ in columns)])
             rows += [[line.title, *(show(line.cells[column]) for column in columns)] for line in members]
-        lines += [*_aligned(rows), ""]
-    notes = ["¹ ² ³: the best of a column" + _without_upper_bound(table), *table.notes]
+        lines += [*aligned(rows), ""]
+    notes = ["¹ ² ³: the best of a column" + _who_competes(table), *table.notes]
     return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
 
 
@@ -43,10 +44,10 @@ def latex(table: Table) -> str:
     """A table* per block, with booktabs and adjustbox; the best figures are bold, underlined and italic."""
 
     def show(cell: Cell) -> str:
-        text = MARKS[cell.rank] % _escaped(_measured(cell))
+        text = MARKS[cell.rank] % _escaped(_measured(cell)) + _bounds(cell)
         return text if cell.published is None else f"{text} {_escaped(f'({cell.published}{cell.flags})')}"
 
-    notes = ["bold, underlined, italic: the best three of a column" + _without_upper_bound(table), *table.notes]
+    notes = ["bold, underlined, italic: the best three of a column" + _who_competes(table), *table.notes]
     below = [r"\par\medskip\raggedright\footnotesize", ".\n".join(map(_escaped, notes)) + "."]
     lines = [r"% \usepackage{booktabs,adjustbox}"]
     for title, columns in table.blocks.items():
@@ -69,7 +70,13 @@ def latex(table: Table) -> str:
 def comma_separated(table: Table) -> str:
     """A line per method: figures with their deviations, ranks, published figures, and the settings they belong to."""
     rows: list[Row] = [
-        {"group": group, "name": line.name, "method": line.title, "seeds": " ".join(map(str, line.seeds))}
+        {
+            "group": group,
+            "name": line.name,
+            "settings": ARMS[line.arm],
+            "method": line.title,
+            "seeds": " ".join(map(str, line.seeds)),
+        }
         | {key: value for column in table.columns for key, value in _fields(column, line, table.compared).items()}
         | table.settings
         for group, members in table.groups.items()
@@ -87,7 +94,7 @@ def run_list(results: Results) -> str:
         for row in run.rows:
             scores = {key: value for key, value in row.items() if not key.endswith(STD) and key != "seeds"}
             scores |= {key: f"{value:.6f}" for key, value in scores.items() if isinstance(value, float)}
-            rows.append({"method": run.method, "seed": run.seed} | scores | about)
+            rows.append({"method": run.method, "settings": ARMS[run.arm], "seed": run.seed} | scores | about)
     return csv_text(rows)
 
 
@@ -100,7 +107,13 @@ def _measured(cell: Cell) -> str:
     return f"{cell.value:.{DECIMALS}f}" + ("" if math.isnan(cell.std) else f" ± {cell.std:.{DECIMALS}f}")
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def _bounds(cell: Cell) -> str:
+    return (
+        "" if math.isnan(cell.interval[0]) else f" [{cell.interval[0]:.{DECIMALS}f}, {cell.interval[1]:.{DECIMALS}f}]"
+    )
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
     """The lines of a Markdown table, padded so that the text itself is a table, too."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -111,15 +124,19 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return [lines[0], rule, *lines[1:]]
 
 
-def _without_upper_bound(table: Table) -> str:
-    """Who has no rank, if such a method is in the table."""
+def _who_competes(table: Table) -> str:
+    """With whom a method competes: with those of the same settings, and not with an upper bound."""
+    several = len({line.arm for lines in table.groups.values() for line in lines}) > 1
     bound = any(line.name == FULLY_SUPERVISED for lines in table.groups.values() for line in lines)
-    return ", without the fully supervised one" if bound else ""
+    among = ", among the published and among the tuned settings apart" if several else ""
+    return among + (", without the fully supervised one" if bound else "")
 
 
 def _fields(column: Column, line: Line, compared: bool) -> dict[str, str]:
     name, cell = f"{column.metric} {column.region}", line.cells[column]
     fields = {name: _number(cell.value), f"{name} std": _number(cell.std), f"{name} rank": str(cell.rank or "")}
+    if column == BOUNDED:
+        fields |= {f"{name} {end}": _number(value) for end, value in zip(("low", "high"), cell.interval, strict=True)}
     if compared:
         published = {"value": "", "std": ""} if cell.published is None else vars(cell.published)
         fields |= {f"{name} published": published["value"], f"{name} published std": published["std"]}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scripts.scoring.tables import STD
 
 from ..compare.request import FULLY_SUPERVISED, SUPERVISED_4
 from .notes import FLAGS, notes, told
+from .patients import OVERLAPS, patient_scores
 from .published import AVERAGE, Figure, PublishedRow
-from .results import Measured, Results
+from .results import ARMS, LAST, Measured, Results
+from .statistics import UNKNOWN, Interval, estimates
 
 GROUPS = {
     "supervised": "Supervised",
@@ -25,13 +27,16 @@ GROUPS = {
 TITLES = {
     "supervised": "labels only",
     SUPERVISED_4: "labels only, 4 images a step",
+    "supervised_strong": "labels only, strong recipe",
+    "mean_teacher_cp_strong": "one decoder, strong recipe",
+    "dca_strong": "DCA, strong recipe",
     FULLY_SUPERVISED: "fully supervised",
     "mean_teacher_cp": "one decoder",
     "mean_teacher_cp_jitter": "one decoder, jitter",
 }
-OWN_GROUPS = {SUPERVISED_4: "supervised", "mean_teacher_cp": "control", "mean_teacher_cp_jitter": "control"}
+OWN_GROUPS = {SUPERVISED_4: "supervised", "supervised_strong": "supervised", "dca_strong": "dca"}
+OWN_GROUPS |= dict.fromkeys(("mean_teacher_cp", "mean_teacher_cp_jitter", "mean_teacher_cp_strong"), "control")
 METRICS = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
-OVERLAPS = ("dice", "jaccard")  # in percent, and the higher the better
 MARKED = 3
 DECIMALS = 2
 
@@ -44,11 +49,15 @@ class Column:
     region: str
 
 
+BOUNDED = Column("dice", AVERAGE)  # the figure that stands with its interval
+
+
 @dataclass(frozen=True)
 class Cell:
     """What was measured, and what is published.
 
-    value, std: nan where there is none. rank: 1 to 3 if it is among the best of its column, else 0.
+    value, std: nan where there is none. interval: of the value, over patients and seeds; nan but in BOUNDED.
+    rank: 1 to 3 if it is among the best of its column, else 0.
     published: None if nothing is. flags: what in the published row contradicts it, out of FLAGS.
     """
 
@@ -57,13 +66,15 @@ class Cell:
     rank: int = 0
     published: Figure | None = None
     flags: str = ""
+    interval: Interval = UNKNOWN
 
 
 @dataclass(frozen=True)
 class Line:
-    """A method's line, with a cell for every column."""
+    """A method's line, with a cell for every column; arm: its settings, of ARMS."""
 
     name: str
+    arm: str
     title: str
     seeds: Sequence[int]
     cells: Mapping[Column, Cell]
@@ -106,25 +117,36 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
     printed = published.get((data.lower(), percent), {})
     known = {name: row for table in [*published.values()][::-1] for name, row in table.items()}
     order = [*dict.fromkeys(name for table in published.values() for name in table)]
-    methods = sorted(results.methods, key=lambda m: (order.index(m.name) if m.name in order else len(order), m.name))
+    parts = {arm: results.of_arm(arm) for arm in results.arms}
+
+    def place(method: Measured) -> tuple[int, str, int]:
+        return order.index(method.name) if method.name in order else len(order), method.name, [*ARMS].index(method.arm)
+
+    methods = sorted(results.methods, key=place)
     blocks = _blocks(results, printed)
-    ranks = {column: _ranks(column, methods) for columns in blocks.values() for column in columns}
+    columns = [column for block in blocks.values() for column in block]
+    ranks = {arm: {column: _ranks(column, part.methods) for column in columns} for arm, part in parts.items()}
+    intervals = {arm: estimates(patient_scores(part, BOUNDED.metric)) for arm, part in parts.items()}
     groups: dict[str, list[Line]] = {title: [] for title in GROUPS.values()}
     alike = len({tuple(method.seeds) for method in methods}) == 1
     for method in methods:
         row = known.get(method.name)
         group = row.group if row else OWN_GROUPS.get(method.name, "ablation" if method.variant_of else "other")
         title = TITLES.get(method.name) or (row.method if row else method.name)
+        title += f", {ARMS[method.arm]}" if results.arms != [""] else ""
         title += "" if alike else f" (seed{'s' * (len(method.seeds) > 1)} {', '.join(map(str, method.seeds))})"
-        cells = {column: _cell(column, method, printed.get(method.name), ranks[column]) for column in ranks}
-        groups[GROUPS[group]].append(Line(method.name, title, method.seeds, cells))
+        cells = {c: _cell(c, method, printed.get(method.name), ranks[method.arm][c]) for c in columns}
+        low, high = intervals[method.arm][method.name].interval
+        cells[BOUNDED] = replace(cells[BOUNDED], interval=(100 * low, 100 * high))
+        groups[GROUPS[group]].append(Line(method.name, method.arm, title, method.seeds, cells))
     unit = methods[0].rows[0]["unit"]
+    last = ", last checkpoint" if results.checkpoint == LAST else ""
     return Table(
-        title=f"{data}, {percent:g} % labelled: the {results.role} set",
+        title=f"{data}, {percent:g} % labelled: the {results.role} set{last}",
         blocks=blocks,
-        headings={c: _heading(c, unit, bool(printed)) for c in ranks},
+        headings={c: _heading(c, unit, bool(printed)) for c in columns},
         groups={title: lines for title, lines in groups.items() if lines},
-        notes=notes(results, methods, printed, {(c.metric, c.region) for c in ranks}, kind),
+        notes=notes(results, methods, printed, {(c.metric, c.region) for c in columns}, kind),
         settings=told(results),
         compared=bool(printed),
     )
@@ -132,8 +154,7 @@ def lay_out(results: Results, published: Mapping[tuple[str, float], Mapping[str,
 
 def _blocks(results: Results, printed: Mapping[str, PublishedRow]) -> dict[str, list[Column]]:
     """The averages of all metrics; then the classes, for Dice and what else is published for classes."""
-    measured = [key for key in results.methods[0].rows[0] if key + STD in results.methods[0].rows[0]]
-    measured.sort(key=lambda metric: [*METRICS].index(metric) if metric in METRICS else len(METRICS))
+    measured = measured_metrics(results.methods)
     places = {place for row in printed.values() for place in row.figures}
     blocks = {"Average over the classes": [Column(metric, AVERAGE) for metric in measured]}
     for metric in measured:
@@ -141,6 +162,13 @@ def _blocks(results: Results, printed: Mapping[str, PublishedRow]) -> dict[str, 
             title = f"{METRICS.get(metric, metric)} of the classes"
             blocks[title] = [Column(metric, label) for label in results.labels]
     return blocks
+
+
+def measured_metrics(methods: Sequence[Measured]) -> list[str]:
+    """The metrics that were measured, those of METRICS first."""
+    first = methods[0].rows[0]
+    measured = [key for key in first if key + STD in first]
+    return sorted(measured, key=lambda metric: [*METRICS].index(metric) if metric in METRICS else len(METRICS))
 
 
 def _heading(column: Column, unit: str, compared: bool) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from ..compare.tuning import AS_PUBLISHED, PUBLISHED, TUNED
 from .published import Place, PublishedRow
-from .results import Measured, Results
+from .results import LAST, Measured, Results
 
 FLAGS = ("†", "‡")  # of a published average that is not that of its classes; of a published Jaccard that cannot be
 
@@ -24,32 +25,80 @@ def notes(
         printed: the published rows by name; places: which of their figures the table shows.
         kind: of the scores, as in the names of their files.
     """
-    settings, about = results.settings, methods[0].rows[0]
-    common, own = _overrides(methods)
-    seeds = " or ".join(dict.fromkeys(", ".join(map(str, method.seeds)) for method in methods))
+    what = f"{results.settings['data']} with {results.settings['percent']:g} % labelled"
+    return [
+        *provenance(results, kind),
+        "with several seeds: mean ± population standard deviation over them; in square brackets the mean's 95 % "
+        "bootstrap interval over patients and seeds (`--format statistics`)",
+        *_published(methods, printed, places, what),
+    ]
+
+
+def provenance(results: Results, kind: str) -> list[str]:
+    """What the figures come from: set, cases, scores, settings, code, and the runs without any."""
+    settings, about = results.settings, results.methods[0].rows[0]
+    common, own = _overrides(results.methods)
+    length = f"{settings['steps']} steps" if "steps" in settings else f"{settings['minutes']:g} minutes of steps each"
+    seeds = " or ".join(dict.fromkeys(", ".join(map(str, method.seeds)) for method in results.methods))
     lines = [
         f"scored: {_role(results)}",
         f"{about['cases']} cases; scores {kind}, distances in {about['unit']}, empty masks by policy {about['policy']}",
         f"trained: bundle {settings['bundle']}, split {settings['split']}, {settings['percent']:g} % of the training "
-        f"patients labelled, {settings['steps']} steps, preset {settings['preset']}{common}; seeds {seeds}",
+        f"patients labelled, {length}, preset {settings['preset']}{common}; seeds {seeds}",
         *own,
-        "with several seeds: mean ± population standard deviation over them",
-        *_published(methods, printed, places, f"{settings['data']} with {settings['percent']:g} % labelled"),
+        *_length(results),
+        *_tuned(results),
         f"code: {', '.join(results.commits)}",
     ]
     return lines + ([f"not in the table: {'; '.join(results.missing)}"] if results.missing else [])
 
 
+def _length(results: Results) -> list[str]:
+    """The steps of each method, where they had equal time."""
+    if "steps" in results.settings:
+        return []
+    steps = ", ".join(f"{method.title} {method.steps}" for method in results.methods)
+    return [f"equal time, in steps as timed before the runs (timing.json), validation not counted: {steps}"]
+
+
+def _tuned(results: Results) -> list[str]:
+    """What the settings mean, and which ones tuning chose."""
+    lines = []
+    if PUBLISHED in results.arms:
+        lines.append(
+            "as published: options, options of the network and learning rate of each method's paper or release, with "
+            "the data, the width and the length of this preset"
+        )
+    if TUNED in results.arms:
+        one = next(iter(results.tuned.values()))
+        chosen = [
+            f"{method.name} {trial.number} ({trial.words or 'as recommended'})"
+            for method in results.methods
+            if method.arm == TUNED and (trial := results.tuned.get(method.name))
+        ]
+        lines.append(
+            f"tuned: the best of {one.count} trials a method by validation Dice, with seeds {', '.join(one.seeds)} "
+            f"(tuning/trials.csv): {'; '.join(chosen)}"
+        )
+    return lines
+
+
 def told(results: Results) -> dict[str, str]:
     """What the notes tell, by name, for a format without notes."""
     settings = {key: str(value) for key, value in results.settings.items() if not key.startswith("content of ")}
-    return {"scored": results.role} | settings | {"not_in_the_table": "; ".join(results.missing)}
+    return (
+        {"scored": results.role, "checkpoint": results.checkpoint}
+        | settings
+        | {"not_in_the_table": "; ".join(results.missing)}
+    )
 
 
 def _role(results: Results) -> str:
     if results.role == "test":
         return "the test set, once per run, by the checkpoint that the validation set chose"
     tested = f"{results.tested} of these runs" if results.tested else "none of these runs"
+    if results.checkpoint == LAST:
+        return f"the validation set, by the last checkpoint of each training; the test set was scored for {tested}"
     return f"the validation set, which also chose the checkpoint; the test set was scored for {tested}"
 
 
@@ -75,7 +124,11 @@ def _published(
 
 def _overrides(methods: Sequence[Measured]) -> tuple[str, list[str]]:
     """Settings that all methods share, as part of a note, and notes on those of single methods."""
-    shown = {m.name: {(k, v) for k, v in m.overrides.items() if k != "split_file"} for m in methods}  # a place
+    # What tuning set is told by `_tuned`, and one setting is a place.
+    shown = {m.title: {(k, v) for k, v in m.overrides.items() if k != "split_file"} for m in methods if m.arm != TUNED}
+    shown = {title: {pair for pair in pairs if pair not in AS_PUBLISHED.items()} for title, pairs in shown.items()}
+    if not shown:
+        return "", []
     common = set.intersection(*shown.values())
     own = [f"{name} with {_pairs(pairs - common)}" for name, pairs in shown.items() if pairs - common]
     return (f", {_pairs(common)}" if common else ""), own

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import torch
 from monai.networks.layers import gaussian_1d, separable_filtering
@@ -51,6 +53,12 @@ class AAndD(SemiSupervised):
     """
 
     network = SegmentationNet
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (3.0, 30.0),
+        "ramp_length": (0.4,),
+        "decay": (0.98,),
+        "power": (0.1, 0.5),
+    }
 
     def __init__(
         self,

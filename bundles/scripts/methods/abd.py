@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -39,6 +40,8 @@ class ABD(CopyPasteTwins):
     Raises:
         UserError: fewer than two patches per axis, no candidate.
     """
+
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**CopyPasteTwins.tuning, "jitter": (0.4,)}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -36,6 +36,7 @@ class Adsh(CrossPseudo):
     """
 
     published: ClassVar[dict[str, Any]] = {"as_released": True}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**CrossPseudo.tuning, "threshold": (0.7, 0.95)}
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -37,6 +38,7 @@ class Basak(MeanTeacher):
 
     network = SegmentationNet
     published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**MeanTeacher.tuning, "power": (1.5, 4.0)}
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ class Method(nn.Module):
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
     where they differ from the defaults, which are the ones this project recommends, and `published_3d` those that are
     of volumes only; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
-    `unlabelled` says whether the method looks at unlabelled images at all.
+    `unlabelled` says whether the method looks at unlabelled images at all; `tuning` holds values to try of its most
+    important options, besides the defaults (`python -m tools compare --tune`).
 
     A step of a method does not wait for the host: no tensor's values decide on shapes, branches or numbers of Python.
     So it can be captured as a CUDA graph (`training.graphs`). `waits` says why, where a method cannot do without.
@@ -36,6 +37,7 @@ class Method(nn.Module):
     published_lr: ClassVar[Mapping[int, float]] = {2: 0.01}
     unlabelled: ClassVar[bool] = True
     waits: ClassVar[str] = ""
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()
@@ -100,6 +102,8 @@ class SemiSupervised(Method):
     Raises:
         UserError: an unknown ramp.
     """
+
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {"unsup_weight": (0.1, 0.3, 1.0), "ramp_length": (0.4, 1.0)}
 
     def __init__(
         self, predictor: nn.Module, unsup_weight: float = 1.0, ramp: str = "sigmoid", ramp_length: float = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -38,6 +39,12 @@ class BCP(MeanTeacher):
     network = SegmentationNet
     waits = COMPONENTS
     published_3d: ClassVar[dict[str, Any]] = {"pretraining": 2_000 / 17_000}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (0.25, 1.0),
+        "teacher_decay": (0.98, 0.995),
+        "pretraining": (0.1,),
+        "box": (0.5,),
+    }
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -47,6 +48,7 @@ class BetaFFT(CopyPasteTwins):
     """
 
     published: ClassVar[dict[str, Any]] = {"box": 3 / 5}  # with 10 % of the labels; 2/3, the default, with 5 %
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**CopyPasteTwins.tuning, "mixup_weight": (0.1, 0.5)}
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -31,6 +31,8 @@ class CLD(ShareWeighted):
         decay: of the moving average of the confidences.
         power: of the rates; 0 keeps all voxels.
     """
+
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**ShareWeighted.tuning, "power": (0.25, 1.0)}
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -39,6 +40,12 @@ class CoBioNet(SemiSupervised):
     """
 
     network = TwinNet
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (0.3, 3.0),
+        "ramp_length": (1.0,),
+        "adversarial_weight": (0.003, 0.03),
+        "threshold": (0.2,),
+    }
 
     def __init__(
         self,

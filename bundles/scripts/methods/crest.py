@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 
 from ..networks import TwinNet
@@ -24,6 +27,8 @@ class CReST(ShareWeighted):
         decay: of the moving average of the weights.
         power: of the frequencies; 0 weighs all classes alike.
     """
+
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**ShareWeighted.tuning, "power": (1 / 6, 2 / 3)}
 
     def __init__(
         self,

@@ -76,6 +76,12 @@ class DCA(SemiSupervised):
         "mix": "none",
     }
     published_network: ClassVar[dict[str, Any]] = {"stitching": "logits"}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (0.5, 2.0),
+        "ramp_length": (1.0,),
+        "teacher_decay": (0.98, 0.995),
+        "jitter": (0.2, 0.4),
+    }
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +32,7 @@ class DHC(ShareWeighted):
     """
 
     published_network: ClassVar[dict[str, Any]] = {}  # both networks are drawn alike
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**ShareWeighted.tuning, "power": (0.1, 0.5)}
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -33,6 +34,8 @@ class GA(MagicNet):
         hardest: share of the labelled voxels that GACE keeps.
         balance: of GACE, between equal classes (0) and equal voxels (1).
     """
+
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**MagicNet.tuning, "hardest": (0.3,), "balance": (0.3, 0.7)}
 
     def __init__(
         self,

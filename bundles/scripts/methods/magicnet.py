@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -55,6 +55,7 @@ class MagicNet(MeanTeacher):
     network = SegmentationNet
     published: ClassVar[dict[str, Any]] = {"grid": 3}
     published_network: ClassVar[dict[str, Any]] = {"norm": Norm.INSTANCE}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**MeanTeacher.tuning, "location_weight": (0.03, 0.3)}
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -35,6 +36,12 @@ class MeanTeacherCopyPaste(MeanTeacher):
 
     network = SegmentationNet
     published_lr: ClassVar[dict[int, float]] = {}  # that of DCA, whose control it is
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (0.5, 2.0),
+        "ramp_length": (1.0,),
+        "teacher_decay": (0.98, 0.995),
+        "jitter": (0.2, 0.4),
+    }
 
     def __init__(
         self,

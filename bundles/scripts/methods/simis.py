@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -25,6 +26,8 @@ class SimiS(ShareWeighted):
         absent: Dice of a class without a voxel in the batch: "skip", "smooth" or "probability" (`losses.soft_dice`).
         decay: of the moving average of the weights.
     """
+
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**ShareWeighted.tuning, "decay": (0.9,)}
 
     def prepare(self, label_files: Sequence[str], class_names: Mapping[int, str] | None = None) -> None:
         """See `Method.prepare`: one step of the average from equal weights towards those of the labelled set."""

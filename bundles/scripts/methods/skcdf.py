@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -45,6 +45,11 @@ class SKCDF(SemiSupervised):
 
     network = AttentionNet
     published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.3}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (3.0, 30.0),
+        "ramp_length": (0.4,),
+        "decay": (0.98, 0.995),
+    }
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional
@@ -55,6 +56,11 @@ class SSNet(SemiSupervised):
     network = SegmentationNet
     waits = "how many voxels of a class there are decides on the shapes of its memory and of its losses"
     published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (0.3,),
+        "ramp_length": (0.7,),
+        "contrast_weight": (0.03, 0.3),
+    }
 
     def __init__(
         self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 
 from ..losses import segmentation_loss
@@ -22,6 +25,7 @@ class Supervised(Method):
 
     network = SegmentationNet
     unlabelled = False
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {"absent": ("smooth", "probability")}
 
     def __init__(self, predictor: SegmentationNet, absent: str = "skip") -> None:
         super().__init__(predictor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -46,6 +47,7 @@ class UAMT(MeanTeacher):
     network = SegmentationNet
     published_lr: ClassVar[dict[int, float]] = {2: 0.01, 3: 0.03}
     published: ClassVar[dict[str, Any]] = {"as_released": True}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**MeanTeacher.tuning, "noise": (0.05, 0.2)}
 
     def __init__(
         self,

@@ -69,12 +69,13 @@ class CurveLog:
     def _write(self, engine: SemiSupervisedTrainer) -> None:
         if engine.state.rank != 0:
             return
+        losses = {name: float(total) / max(1, self.steps) for name, total in self.sums.items()}  # waits for the device
         row: dict[str, Any] = {
             "epoch": engine.state.epoch,
             "step": engine.state.iteration,
-            "seconds": round(time.monotonic() - self.started, 1),
+            "seconds": round(time.monotonic() - self.started, 3),
             "lr": engine.optimizer.param_groups[0]["lr"],
-            **{name: float(total) / max(1, self.steps) for name, total in self.sums.items()},
+            **losses,
             **self._validation(engine.state.epoch),
         }
         rows = [*(r for r in self._earlier() if int(r["epoch"]) < engine.state.epoch), row]
@@ -132,6 +133,28 @@ class BestModel:
             score = {engine.state.key_metric_name: float(engine.state.best_metric), "epoch": int(engine.state.epoch)}
             about = self.about | {"validation": score, "sha256": sha256(self.path)}
             write_json(self.path.with_suffix(".json"), about)
+
+
+class LastModel:
+    """Writes last.pt, the predictor's plain state dict at the end of a training, whatever its validation score.
+
+    Args:
+        path: the file, which is replaced atomically.
+        network: the predictor.
+    """
+
+    def __init__(self, path: str | Path, network: Module) -> None:
+        self.path = Path(path)
+        self.network = network
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Write when all epochs are over; a run that is resumed after them writes, too."""
+        engine.add_event_handler(Events.COMPLETED, self.save)
+
+    def save(self, engine: SemiSupervisedTrainer) -> None:
+        """Write the weights; only the first process does."""
+        if engine.state.rank == 0:
+            save_atomically(self.network.state_dict(), self.path)
 
 
 class ResumeCheckpoint:

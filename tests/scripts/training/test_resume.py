@@ -246,3 +246,18 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path, numbers: int) -> None
     with pytest.raises(UserError, match=r"model\.pt: expected to write a checkpoint, found: no space left on the disk"):
         save_atomically({"weight": torch.zeros(numbers)}, tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_weights_are_kept_at_the_end_and_by_a_run_that_was_cut_off_just_before(
+    streams: Streams, tmp_path: Path
+) -> None:
+    """The best score is that of epoch 1, so that model.pt and last.pt differ."""
+    scores = (0.9, 0.5, 0.4, 0.3)
+    trainer = make_trainer(tmp_path, streams, scores=scores, handlers=[PowerCut(Events.COMPLETED, 4)])
+    cut_off(trainer)
+    assert not (tmp_path / "last.pt").exists()
+    again = make_trainer(tmp_path, streams, scores=scores, resume=True)
+    again.run()
+    last, best = (fingerprint(load_tensors(tmp_path / name)) for name in ("last.pt", "model.pt"))
+    assert last == fingerprint(trainer.method.predictor.state_dict())
+    assert last != best

@@ -18,7 +18,9 @@ def test_every_method_and_seed_is_a_run_in_a_folder_that_says_what_it_is(
     code, printed, _ = compare("supervised,dca_no_dfam", "--seeds", "0,1")
     assert code == 0
     runs = [f"{method} {seed}" for seed in (0, 1) for method in ("supervised", "dca_no_dfam")]
-    assert trainings.calls == [f"{run} {what}" for run in runs for what in ("training", "validation")]
+    assert trainings.calls == [
+        f"{run} {what}" for run in runs for what in ("training", "validation", "validation_last")
+    ]
     folder = output / "dca_no_dfam" / "seed1"
     about, state = (json.loads((folder / name).read_text()) for name in ("run.json", "state.json"))
     assert (about["method"], about["variant_of"], about["seed"]) == ("dca_no_dfam", "dca", 1)
@@ -26,12 +28,16 @@ def test_every_method_and_seed_is_a_run_in_a_folder_that_says_what_it_is(
     assert about["shared"]["data"] == "Heart phantom"
     assert about["commands"]["training"][-2:] == ["--resume", "True"]
     assert state["state"] == "done"
-    assert state["sha256"] == hashlib.sha256(b"dca_no_dfam 1").hexdigest()
+    assert state["sha256"] == hashlib.sha256(b"dca_no_dfam 1 model.pt").hexdigest()
     assert len(state["code"]) == 1
     assert state["code"][0].keys() == {"commit", "dirty"}
     assert state["queued"] <= state["started"] <= state["finished"]
-    assert (folder / "log.txt").read_text().split() == ["training", "done", "validation", "done"]
-    assert (folder / "validation" / "scores_native_mm.csv").exists()
+    assert (folder / "log.txt").read_text().split()[::2] == ["training", "validation", "validation_last"]
+    for role, checkpoint in (("validation", "model.pt"), ("validation_last", "last.pt")):
+        assert (folder / role / "scores_native_mm.csv").exists()
+        assert state[role]["sha256"] == hashlib.sha256(f"dca_no_dfam 1 {checkpoint}".encode()).hexdigest()
+        command = " ".join(about["commands"][role])
+        assert f"--evaluate_on validation --checkpoint {folder / 'models' / checkpoint}" in command
     assert not (folder / "resume.pt").exists()
     assert "4 of 4: dca_no_dfam, seed 1: done after 0 s, validation Dice 0.6000" in printed
 
@@ -53,7 +59,7 @@ def test_a_killed_run_goes_on(compare: Compare, trainings: Trainings, output: Pa
     write_state(output / "supervised" / "seed0", state="running")  # as if all had been killed at once
     trainings.faults = {}
     assert compare("supervised")[0] == 0
-    assert trainings.calls[1:] == ["supervised 0 training", "supervised 0 validation"]
+    assert trainings.calls[1:3] == ["supervised 0 training", "supervised 0 validation"]
     assert all(options["resume"] == "True" for options in trainings.options if "resume" in options)
 
 
@@ -64,7 +70,7 @@ def test_what_is_trained_is_not_trained_again_when_its_evaluation_failed(
     assert compare("supervised")[0] == 1
     trainings.faults = {}
     assert compare("supervised")[0] == 0
-    assert trainings.calls[2:] == ["supervised 0 validation"]
+    assert trainings.calls[2:] == ["supervised 0 validation", "supervised 0 validation_last"]
 
 
 def test_a_run_that_another_process_works_on_is_left_alone(
@@ -106,7 +112,9 @@ def test_test_data_are_scored_once_with_the_checkpoint_that_validation_chose(
     assert not any(call.endswith("test") for call in trainings.calls)
     code, printed, _ = compare("supervised,cps", "--test")
     assert code == 0
-    assert trainings.calls[2:] == ["supervised 0 test", "cps 0 training", "cps 0 validation", "cps 0 test"]
+    scored = ["validation", "validation_last", "test"]
+    assert trainings.calls[3:] == ["supervised 0 test", "cps 0 training", *(f"cps 0 {role}" for role in scored)]
+    assert all(options["checkpoint"].endswith("model.pt") for options in trainings.options[3::4])
     state = read_state(output / "supervised" / "seed0")
     assert state["test"]["sha256"] == state["validation"]["sha256"] == state["sha256"]
     trainings.calls.clear()
@@ -116,7 +124,7 @@ def test_test_data_are_scored_once_with_the_checkpoint_that_validation_chose(
     code, printed, _ = compare("supervised,dca", "--test")
     assert code == 0
     assert "supervised, seed 0: its test set has been scored and is not scored again" in printed
-    assert trainings.calls == [f"dca 0 {what}" for what in ("training", "validation", "test")]
+    assert trainings.calls == [f"dca 0 {what}" for what in ("training", *scored)]
 
 
 def test_another_checkpoint_than_the_one_that_validation_chose_is_not_scored_on_the_test_data(
@@ -128,6 +136,35 @@ def test_another_checkpoint_than_the_one_that_validation_chose_is_not_scored_on_
     assert code == 1
     assert "expected the checkpoint that validation chose, found another; test is not scored" in printed
     assert not any(call.endswith("test") for call in trainings.calls)
+
+
+def test_a_last_checkpoint_that_is_not_the_trainings_is_not_scored(
+    compare: Compare, trainings: Trainings, output: Path
+) -> None:
+    trainings.faults = {"supervised validation_last": "error: no space left"}
+    compare("supervised")
+    (output / "supervised" / "seed0" / "models" / "last.pt").write_text("another one")
+    trainings.faults = {}
+    code, printed, _ = compare("supervised")
+    assert code == 1
+    assert "last.pt: expected the checkpoint that the training ended with, found another" in printed
+
+
+def test_a_training_of_older_code_has_no_last_checkpoint_and_its_best_one_is_scored(
+    compare: Compare, trainings: Trainings, output: Path
+) -> None:
+    trainings.faults = {"supervised validation": "error: no space left"}
+    compare("supervised")
+    folder = output / "supervised" / "seed0"
+    write_state(folder, last=None)
+    (folder / "models" / "last.pt").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["train"]["handlers"].pop()
+    (folder / "config.json").write_text(json.dumps(config))
+    trainings.faults = {}
+    assert compare("supervised")[0] == 0
+    assert trainings.calls[2:] == ["supervised 0 validation"]
+    assert read_state(folder)["state"] == "done"
 
 
 def test_test_data_have_to_be_there_before_anything_is_trained(
@@ -157,7 +194,7 @@ def test_labels_only_sees_as_many_labelled_images_a_step_as_the_others_see_image
     compare: Compare, trainings: Trainings, output: Path
 ) -> None:
     compare("supervised_4,supervised")
-    training, _, plain, _ = trainings.options
+    training, plain = trainings.options[::3]
     assert (training["method"], training["batch_size"]) == ("supervised", "[4, 0]")
     assert "batch_size" not in plain
     assert {path.name for path in output.iterdir()} == {"supervised_4", "supervised"}
@@ -171,7 +208,7 @@ def test_fully_supervised_is_labels_only_with_all_of_them(
     split = json.loads((data / "split.json").read_text())
     (data / "split.json").write_text(json.dumps(split | {"train": split["labelled"]["50"], "labelled": {}}))
     compare("fully_supervised,supervised", data=data)
-    assert [(options["method"], options["percent"]) for options in trainings.options[::2]] == [
+    assert [(options["method"], options["percent"]) for options in trainings.options[::3]] == [
         ("supervised", "100"),
         ("supervised", "50"),
     ]

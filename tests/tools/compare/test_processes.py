@@ -25,7 +25,8 @@ from tools.compare.progress import describe
 from tools.compare.runs import Processes, perform
 from tools.compare.state import Run, held, read_state
 
-TRAIN = "import pathlib; f = pathlib.Path('models'); f.mkdir(exist_ok=True); (f / 'model.pt').write_text('model')"
+TRAIN = "import pathlib; f = pathlib.Path('models'); f.mkdir(exist_ok=True)"
+TRAIN += "; [(f / name).write_text('model') for name in ('model.pt', 'last.pt')]"
 SCORE = "print('scored')"
 HANG = "import pathlib, time; pathlib.Path('begun').touch(); time.sleep(60)"
 KILL = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
@@ -34,7 +35,7 @@ KILL = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
 def planned(folder: Path, training: str = TRAIN, validation: str = SCORE) -> Run:
     """A run whose commands are Python programs, which start in its folder."""
     folder.mkdir(parents=True)
-    programs = {"training": training, "validation": validation}
+    programs = {"training": training, "validation": validation, "validation_last": SCORE}
     commands = {
         what: [sys.executable, "-c", f"import os; os.chdir({str(folder)!r})\n{program}"]
         for what, program in programs.items()
@@ -57,7 +58,7 @@ def test_output_and_command_of_a_process_are_in_the_log_and_a_fault_is_its_last_
     assert perform(bad.folder, Processes()) == "failed"
     assert read_state(bad.folder)["error"] == "it is broken"
     log = (good.folder / "log.txt").read_text()
-    assert log.count(f"$ {sys.executable} -c ") == 2
+    assert log.count(f"$ {sys.executable} -c ") == 3
     assert log.endswith("scored\n")
 
 
@@ -130,7 +131,7 @@ def test_several_workers_share_the_processors(
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     compare("supervised", "--seeds", "3,4", "--workers", 2)
     threads = [environment.get("OMP_NUM_THREADS") for environment in trainings.environments]
-    assert threads == [None] * 2 + ["3"] * 4 + ["5"] * 4
+    assert threads == [None] * 3 + ["3"] * 6 + ["5"] * 6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -184,6 +185,7 @@ def test_the_real_thing_trains_evaluates_and_can_be_repeated_from_its_config(
     assert state["sha256"] == model["sha256"]
     assert model["method"] == "dca_no_dfam"
     assert (folder / "curves.csv").read_text().count("\n") == 2
+    assert main(["table", str(output), "--checkpoint", "last", "--output", str(tmp_path / "last.md")]) == 0
     assert main(["table", str(output), "--output", str(tmp_path / "table.md")]) == 0
     assert "| DCA, no DFAM " in (tmp_path / "table.md").read_text()
     again = tmp_path / "again"

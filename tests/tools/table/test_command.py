@@ -36,7 +36,12 @@ def test_methods_stand_in_the_groups_of_the_published_tables_with_a_column_per_c
     order += ["*Class-imbalanced semi-supervised*", "DHC", "*DCA*", "DCA", "*Variants*", "dca_logits"]
     for rows in (average, dice):
         assert [row for row in rows if row[0] not in "-" and not row.startswith("**")] == order
-    assert average["fully supervised"] == ["60.00 (91.31)", "50.00 (83.18†‡)", "3.00 (4.24)", "2.00 (0.91)"]
+    assert average["fully supervised"] == [
+        "60.00 [60.00, 60.00] (91.31)",
+        "50.00 (83.18†‡)",
+        "3.00 (4.24)",
+        "2.00 (0.91)",
+    ]
     assert [cell.split(" ")[0] for cell in dice["labels only"]] == ["**90.00**", "**60.00**", "**30.00**"]
     for metric in ("Jaccard", "HD95", "ASD"):  # published for the classes, too
         assert len(cells(text, f"{metric} of the classes")["CPS"]) == 3
@@ -54,7 +59,11 @@ def test_figures_are_mean_and_population_deviation_over_the_seeds(output: Path, 
     for seed, dice in enumerate([(0.9, 0.6, 0.3), (0.5, 0.6, 0.1)]):
         leave_run(output, "supervised", seed, dice, asd=tuple(10 * d for d in dice))
     text = table()
-    assert cells(text, "Average over the classes")["labels only"] == ["**50.00 ± 10.00** ¹", "**5.00 ± 1.00** ¹"]
+    averages = [
+        "**50.00 ± 10.00** ¹ [40.00, 60.00]",
+        "**5.00 ± 1.00** ¹",
+    ]  # the draws of two seeds: also one of them twice
+    assert cells(text, "Average over the classes")["labels only"] == averages
     figures = ["**70.00 ± 20.00** ¹", "**60.00 ± 0.00** ¹", "**20.00 ± 10.00** ¹"]
     assert cells(text, "Dice of the classes")["labels only"] == figures
     assert "mean ± population standard deviation" in text
@@ -84,7 +93,7 @@ def test_the_3d_layout_has_classes_for_dice_only_and_published_deviations(output
     leave_run(output, "dca", dice=thirteen, shared=shared, labels=labels, jaccard=thirteen, asd=thirteen)
     text = table("--scores", "protocol_voxels")
     assert cells(text, "Average over the classes")["DCA"] == [
-        "**10.00** ¹ (62.18 ± 1.1†)",
+        "**10.00** ¹ [10.00, 10.00] (62.18 ± 1.1†)",
         "**10.00** ¹",
         "**0.10** ¹ (3.94 ± 0.5)",
     ]
@@ -114,7 +123,7 @@ def test_validation_and_test_scores_are_named_as_what_they_are(output: Path, tab
     text = table("--on", "test")
     assert "### ACDC, 10 % labelled: the test set\n" in text
     assert "- scored: the test set, once per run, by the checkpoint that the validation set chose\n" in text
-    assert cells(text, "Average over the classes")["DCA"] == ["**20.00** ¹ (91.02)"]
+    assert cells(text, "Average over the classes")["DCA"] == ["**20.00** ¹ [20.00, 20.00] (91.02)"]
     assert "- not in the table: cps seed 0 (done); supervised seed 0 (done)\n" in text
 
 
@@ -123,8 +132,24 @@ def test_test_scores_are_taken_where_every_run_has_them(output: Path, table: Tab
         leave_run(output, method, test=(0.1, 0.2, 0.3))
     text = table()
     assert "### ACDC, 10 % labelled: the test set\n" in text
-    assert cells(text, "Average over the classes")["labels only"] == ["**20.00** ¹"]
+    assert cells(text, "Average over the classes")["labels only"] == ["**20.00** ¹ [20.00, 20.00]"]
     assert "the validation set\n" in table("--on", "validation").splitlines(keepends=True)[0]
+
+
+def test_the_last_checkpoint_has_a_table_of_its_own(output: Path, table: Table) -> None:
+    leave_run(output, "supervised", last=(0.3, 0.2, 0.1))
+    leave_run(output, "cps")  # by older code
+    text = table("--checkpoint", "last")
+    assert "### ACDC, 10 % labelled: the validation set, last checkpoint\n" in text
+    assert (
+        "- scored: the validation set, by the last checkpoint of each training; the test set was scored for none"
+        in text
+    )
+    assert cells(text, "Average over the classes")["labels only"] == ["**20.00** ¹ [20.00, 20.00]"]
+    assert "- not in the table: cps seed 0 (done)\n" in text
+    assert cells(table(), "Average over the classes")["labels only"][0].startswith("**60.00** ¹")
+    error = table("--checkpoint", "last", "--on", "test", code=2)
+    assert "--checkpoint last: expected the validation set, found --on test" in error
 
 
 def test_runs_without_scores_are_listed_with_the_reason(output: Path, table: Table) -> None:
@@ -162,7 +187,7 @@ def test_without_published_figures_the_table_says_so_and_has_no_brackets(output:
     assert "- no figures are published for ACDC with 20 % labelled\n" in text
     rows = cells(text, "Average over the classes")
     assert rows["**Average over the classes**"] == ["Dice, %", "ASD, mm"]
-    assert rows["DCA"] == ["**60.00** ¹", "**1.00** ¹"]
+    assert rows["DCA"] == ["**60.00** ¹ [60.00, 60.00]", "**1.00** ¹"]
 
 
 def test_a_method_that_no_published_table_knows_is_shown_under_its_name(output: Path, table: Table) -> None:

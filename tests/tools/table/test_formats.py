@@ -62,7 +62,7 @@ def test_latex_escapes_what_it_has_to_and_closes_what_it_opens(output: Path, tab
     text = table("--format", "latex")
     assert latex_faults(text) == []
     assert r"ACDC, 10 \% labelled" in text
-    assert r"60.00 $\pm$ 0.00 (91.31)" in text
+    assert r"60.00 $\pm$ 0.00 [60.00, 60.00] (91.31)" in text
     assert r"(83.18$\dagger$$\ddagger$)" in text
     escaped = r"50\% of a\textbackslash{}x\_\{1\} \#3 \& \$5 \textasciitilde{} \textasciicircum{} $<$a$>$ $\pm$"
     assert f"not in the table: cps seed 0 (failed: {escaped})" in text
@@ -73,10 +73,10 @@ def test_marks_of_latex_are_bold_underlined_and_italic(output: Path, table: Tabl
         leave_run(output, method, dice=(dice,) * 3)
     text = table("--format", "latex")
     rows = {line.split(" & ")[0]: line.split(" & ")[1] for line in text.splitlines()[:20] if " & " in line}
-    assert rows["DCA"].startswith(r"\textbf{50.00} (")
-    assert rows["DHC"].startswith(r"\underline{40.00} (")
-    assert rows["CPS"].startswith(r"\textit{30.00} (")
-    assert rows["labels only"] in ("20.00", r"20.00 \\")
+    assert rows["DCA"].startswith(r"\textbf{50.00} [50.00, 50.00] (")
+    assert rows["DHC"].startswith(r"\underline{40.00} [40.00, 40.00] (")
+    assert rows["CPS"].startswith(r"\textit{30.00} [30.00, 30.00] (")
+    assert rows["labels only"].startswith("20.00 [20.00, 20.00]")
 
 
 def test_csv_holds_what_the_table_shows(output: Path, table: Table) -> None:
@@ -91,6 +91,7 @@ def test_csv_holds_what_the_table_shows(output: Path, table: Table) -> None:
     assert (alone["group"], alone["method"], alone["seeds"]) == ("Supervised", "labels only", "0 1")
     assert (alone["dice average"], alone["dice average std"]) == ("50.0000", "10.0000")
     assert (alone["dice right ventricle"], alone["dice right ventricle std"]) == ("70.0000", "20.0000")
+    assert (alone["dice average low"], alone["dice average high"]) == ("40.0000", "60.0000")
     assert [row["dice left ventricle rank"] for row in rows.values()] == ["2", "1", "3"]
     assert (cps["dice average published"], cps["dice average contradiction"]) == ("86.92", "")
     assert (cps["jaccard myocardium published"], cps["jaccard myocardium contradiction"]) == ("72.68", "jaccard")

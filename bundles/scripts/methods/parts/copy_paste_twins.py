@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +55,12 @@ class CopyPasteTwins(SemiSupervised):
     network = TwinNet
     waits = COMPONENTS
     published_network: ClassVar[dict[str, Any]] = {"prediction": "first"}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (0.25, 1.0),
+        "teacher_decay": (0.98, 0.995),
+        "pretraining": (0.1,),
+        "cross_weight": (0.25, 1.0),
+    }
 
     def __init__(
         self,

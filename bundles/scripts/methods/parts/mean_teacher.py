@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 
@@ -21,6 +24,8 @@ class MeanTeacher(SemiSupervised):
         ramp, ramp_length: its warm-up ("sigmoid", "linear", "constant"), and the share of the training it takes.
         teacher_decay: share of its own weights that the teacher keeps at every step; the rest is the student's.
     """
+
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**SemiSupervised.tuning, "teacher_decay": (0.98, 0.995)}
 
     def __init__(
         self,
