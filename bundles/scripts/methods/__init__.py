@@ -23,6 +23,7 @@ from .cps import CPS
 from .crest import CReST
 from .dca import DCA
 from .dhc import DHC
+from .fixmatch import FixMatch
 from .ga import GA
 from .magicnet import MagicNet
 from .mean_teacher_cp import MeanTeacherCopyPaste
@@ -31,6 +32,7 @@ from .skcdf import SKCDF
 from .ss_net import SSNet
 from .supervised import Supervised
 from .ua_mt import UAMT
+from .unimatch import UniMatch
 from .urpc import URPC
 from .variants import VARIANTS, Variant
 
@@ -55,6 +57,8 @@ METHODS: dict[str, type[Method]] = {
     "ga": GA,
     "a_and_d": AAndD,
     "skcdf": SKCDF,
+    "fixmatch": FixMatch,
+    "unimatch": UniMatch,
     "dca": DCA,
 }
 PRESETS = ("cpu", "published")
