@@ -31,6 +31,7 @@ from .simis import SimiS
 from .skcdf import SKCDF
 from .ss_net import SSNet
 from .supervised import Supervised
+from .tak import TAK
 from .ua_mt import UAMT
 from .unimatch import UniMatch
 from .urpc import URPC
@@ -57,6 +58,7 @@ METHODS: dict[str, type[Method]] = {
     "ga": GA,
     "a_and_d": AAndD,
     "skcdf": SKCDF,
+    "tak": TAK,
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
     "dca": DCA,

@@ -51,7 +51,7 @@ def test_blur_of_every_image_is_its_own_and_even_images_stay():
     at = torch.arange(31.0) - 15
     deviations = (blurred.sum((1, 2)) * at.square()).sum(1).sqrt()
     assert deviations.max() < 2.0
-    assert 1.9 < deviations.max()
+    assert deviations.max() > 1.9
     assert 0.85 < deviations.mean() < 1.2
     torch.testing.assert_close(blur(torch.full((2, 1, 8, 8), 3.0), 1.0, 1.0), torch.full((2, 1, 8, 8), 3.0))
 
