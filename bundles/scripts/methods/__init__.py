@@ -27,6 +27,7 @@ from .fixmatch import FixMatch
 from .ga import GA
 from .magicnet import MagicNet
 from .mean_teacher_cp import MeanTeacherCopyPaste
+from .self_training import SelfTraining
 from .simis import SimiS
 from .skcdf import SKCDF
 from .ss_net import SSNet
@@ -40,6 +41,7 @@ from .variants import VARIANTS, Variant
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "mean_teacher_cp": MeanTeacherCopyPaste,
+    "self_training": SelfTraining,
     "ua_mt": UAMT,
     "urpc": URPC,
     "cps": CPS,

@@ -22,7 +22,8 @@ class Method(nn.Module):
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
     where they differ from the defaults, which are the ones this project recommends, and `published_3d` those that are
     of volumes only; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
-    `unlabelled` says whether the method looks at unlabelled images at all.
+    `unlabelled` says whether the method looks at unlabelled images at all; `rounds`, in how many equal parts it trains,
+    of which each has the whole schedule of the learning rate.
 
     A step of a method does not wait for the host: no tensor's values decide on shapes, branches or numbers of Python.
     So it can be captured as a CUDA graph (`training.graphs`). `waits` says why, where a method cannot do without.
@@ -35,6 +36,7 @@ class Method(nn.Module):
     published_lr: ClassVar[Mapping[int, float]] = {2: 0.01}
     unlabelled: ClassVar[bool] = True
     waits: ClassVar[str] = ""
+    rounds: int = 1
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()

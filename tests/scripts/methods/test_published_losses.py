@@ -86,6 +86,21 @@ def test_mean_teacher_copy_paste():
     equals(total(taught("mean_teacher_cp", SURE), "foreground", progress=0.4), 2 * 0.403841)
 
 
+def test_self_training():
+    """L_seg(y); then of one batch, half of it labels and half of it background, as the teacher says.
+
+    A quarter is foreground: CE = 3/4 ln 4 + 1/4 ln 4/3 = 1.111641, D = mean of 1 - 2 (1/4 3/4) / (1/16 + 3/4) = 7/13
+    and 1 - 2 (3/4 1/4) / (9/16 + 1/4) = 7/13.
+    """
+    method = published("self_training")
+    say(method.predictor.decoder.out, SURE)
+    equals(total(method, progress=0.4), 0.630912)
+    method.enter(0.5)
+    say(method.predictor.decoder.out, SURE)
+    say(method.teacher.decoder.out, UNSURE)
+    equals(total(method), 0.5 * (1.111641 + 7 / 13))
+
+
 def test_ua_mt():
     """L_seg + 0.1 sum |p_s - p_t|^2 / 2, of which the sum is 1/4 + 1/4; the entropy 0.562 is below ln 2 everywhere."""
     equals(total(taught("ua_mt")), 0.630912 + 0.1 * 0.25)
