@@ -28,8 +28,19 @@ TITLES = {
     FULLY_SUPERVISED: "fully supervised",
     "mean_teacher_cp": "one decoder",
     "mean_teacher_cp_jitter": "one decoder, jitter",
+    "self_training": "self-training",
+    "fixmatch": "FixMatch",
+    "unimatch": "UniMatch",
+    "tak": "TAK",
+    "ga_released_ramp": "GA, ramp as released",
 }
-OWN_GROUPS = {SUPERVISED_4: "supervised", "mean_teacher_cp": "control", "mean_teacher_cp_jitter": "control"}
+OWN_GROUPS = {
+    SUPERVISED_4: "supervised",
+    "mean_teacher_cp": "control",
+    "mean_teacher_cp_jitter": "control",
+    **dict.fromkeys(("self_training", "fixmatch", "unimatch"), "general"),
+    **dict.fromkeys(("tak", "ga_released_ramp"), "imbalance"),
+}
 METRICS = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
 OVERLAPS = ("dice", "jaccard")  # in percent, and the higher the better
 MARKED = 3

@@ -60,9 +60,9 @@ METHODS: dict[str, type[Method]] = {
     "ga": GA,
     "a_and_d": AAndD,
     "skcdf": SKCDF,
-    "tak": TAK,
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
+    "tak": TAK,
     "dca": DCA,
 }
 PRESETS = ("cpu", "published")

@@ -25,53 +25,9 @@ import math
 import pytest
 import torch
 
-from scripts.methods import METHODS, published_options
+from scripts.methods import METHODS
+from tests.constant_outputs import SURE, UNSURE, equals, published, say, taught, total, twins
 from tests.method_cases import small_method
-
-SURE, UNSURE = (0.0, math.log(3.0)), (math.log(3.0), 0.0)
-
-
-def published(name, dims=2, **options):
-    """A method with the options of its paper; those that make it draw at random are set by the test."""
-    return small_method(name, dims, num_classes=1, **published_options(METHODS[name], dims) | options)
-
-
-def say(out, logits):
-    """Make an output convolution give these logits everywhere."""
-    with torch.no_grad():
-        out.weight.zero_()
-        out.bias.copy_(torch.tensor(logits))
-
-
-def twins(name, dims=2, **options):
-    """A method of two networks, the first SURE and the second UNSURE."""
-    method = published(name, dims, **options)
-    say(method.predictor.first.decoder.out, SURE)
-    say(method.predictor.second.decoder.out, UNSURE)
-    return method
-
-
-def taught(name, teacher=UNSURE, **options):
-    """A method of a SURE student with a teacher."""
-    method = published(name, **options)
-    say(method.predictor.decoder.out, SURE)
-    say(method.teacher.module.decoder.out, teacher)
-    return method
-
-
-def total(method, label="halves", dims=2, progress=1.0):
-    """The loss on two labelled and two unlabelled images."""
-    size = (32, 32) if dims == 2 else (32, 32, 16)
-    ids = torch.ones(2, *size, dtype=torch.long)
-    if label == "halves":
-        ids[:, :16] = 0
-    torch.manual_seed(0)
-    method.enter(progress)
-    return method(torch.rand(2, 1, *size), ids, torch.rand(2, 1, *size), progress)["loss"].item()
-
-
-def equals(found, expected):
-    assert found == pytest.approx(expected, rel=2e-5)
 
 
 def test_supervised():
