@@ -33,9 +33,19 @@ TITLES = {
     FULLY_SUPERVISED: "fully supervised",
     "mean_teacher_cp": "one decoder",
     "mean_teacher_cp_jitter": "one decoder, jitter",
+    "self_training": "self-training",
+    "fixmatch": "FixMatch",
+    "unimatch": "UniMatch",
+    "tak": "TAK",
+    "ga_released_ramp": "GA, ramp as released",
 }
-OWN_GROUPS = {SUPERVISED_4: "supervised", "supervised_strong": "supervised", "dca_strong": "dca"}
-OWN_GROUPS |= dict.fromkeys(("mean_teacher_cp", "mean_teacher_cp_jitter", "mean_teacher_cp_strong"), "control")
+OWN_GROUPS = {
+    **dict.fromkeys((SUPERVISED_4, "supervised_strong"), "supervised"),
+    **dict.fromkeys(("mean_teacher_cp", "mean_teacher_cp_jitter", "mean_teacher_cp_strong"), "control"),
+    "dca_strong": "dca",
+    **dict.fromkeys(("self_training", "fixmatch", "unimatch"), "general"),
+    **dict.fromkeys(("tak", "ga_released_ramp"), "imbalance"),
+}
 METRICS = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
 MARKED = 3
 DECIMALS = 2

@@ -23,20 +23,25 @@ from .cps import CPS
 from .crest import CReST
 from .dca import DCA
 from .dhc import DHC
+from .fixmatch import FixMatch
 from .ga import GA
 from .magicnet import MagicNet
 from .mean_teacher_cp import MeanTeacherCopyPaste
+from .self_training import SelfTraining
 from .simis import SimiS
 from .skcdf import SKCDF
 from .ss_net import SSNet
 from .supervised import Supervised
+from .tak import TAK
 from .ua_mt import UAMT
+from .unimatch import UniMatch
 from .urpc import URPC
 from .variants import VARIANTS, Variant
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "mean_teacher_cp": MeanTeacherCopyPaste,
+    "self_training": SelfTraining,
     "ua_mt": UAMT,
     "urpc": URPC,
     "cps": CPS,
@@ -55,6 +60,9 @@ METHODS: dict[str, type[Method]] = {
     "ga": GA,
     "a_and_d": AAndD,
     "skcdf": SKCDF,
+    "fixmatch": FixMatch,
+    "unimatch": UniMatch,
+    "tak": TAK,
     "dca": DCA,
 }
 PRESETS = ("cpu", "published")

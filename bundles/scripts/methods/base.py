@@ -23,8 +23,9 @@ class Method(nn.Module):
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
     where they differ from the defaults, which are the ones this project recommends, and `published_3d` those that are
     of volumes only; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
-    `unlabelled` says whether the method looks at unlabelled images at all; `tuning` holds values to try of its most
-    important options, besides the defaults (`python -m tools compare --tune`).
+    `unlabelled` says whether the method looks at unlabelled images at all; `rounds`, in how many equal parts it trains,
+    of which each has the whole schedule of the learning rate; `tuning` holds values to try of its most important
+    options, besides the defaults (`python -m tools compare --tune`).
 
     A step of a method does not wait for the host: no tensor's values decide on shapes, branches or numbers of Python.
     So it can be captured as a CUDA graph (`training.graphs`). `waits` says why, where a method cannot do without.
@@ -38,6 +39,7 @@ class Method(nn.Module):
     unlabelled: ClassVar[bool] = True
     waits: ClassVar[str] = ""
     tuning: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    rounds: int = 1
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()

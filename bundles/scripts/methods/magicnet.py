@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,21 @@ from .parts.cubes import exchange, from_cubes, random_orders, to_cubes
 from .parts.mean_teacher import MeanTeacher
 from .parts.pseudo_labels import hard_labels
 from .parts.strong_views import add_noise
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a step sees.
+
+    losses: of `Method.forward`.
+    ways: the maps (`MagicNet.maps`) of the labelled images, whole; and of all images, mixed and within, put in order.
+    teacher, blended: logits [B_u, C, *spatial] for the unlabelled images; None without any.
+    """
+
+    losses: dict[str, torch.Tensor]
+    ways: Sequence[list[torch.Tensor]]
+    teacher: torch.Tensor | None = None
+    blended: torch.Tensor | None = None
 
 
 class MagicNet(MeanTeacher):
@@ -52,7 +68,7 @@ class MagicNet(MeanTeacher):
         UserError: a grid of one cube.
     """
 
-    network = SegmentationNet
+    network: Callable[..., SegmentationNet] = SegmentationNet
     published: ClassVar[dict[str, Any]] = {"grid": 3}
     published_network: ClassVar[dict[str, Any]] = {"norm": Norm.INSTANCE}
     tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**MeanTeacher.tuning, "location_weight": (0.03, 0.3)}
@@ -86,25 +102,31 @@ class MagicNet(MeanTeacher):
         self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
     ) -> dict[str, torch.Tensor]:
         """See `Method.forward`."""
+        return self.look(image, label, image_u, progress).losses
+
+    def look(
+        self, image: torch.Tensor, label: torch.Tensor, image_u: torch.Tensor | None, progress: torch.Tensor | float
+    ) -> Look:
+        """The losses, and what they were made from; arguments as for `Method.forward`."""
         images = image if image_u is None else torch.cat([image, image_u])
         size, labelled = list(images.shape), len(image)
         images = pad_to_multiple(images, self.grid)
         orders = random_orders(len(images), self.positions, images.device)
-        features = self._features(torch.cat([images[:labelled], exchange(images, orders, self.grid)]))
-        unmixed = exchange(features[labelled:], orders.argsort(0), self.grid)
+        maps, _ = self._run(torch.cat([images[:labelled], exchange(images, orders, self.grid)]))
         alone, location = self._cube_by_cube(images)
-        out = self.predictor.decoder.out
-        whole, mixed, within = (crop_to(out(f), size) for f in (features[:labelled], unmixed, alone))
+        ways = [m[:labelled] for m in maps], [self._unmixed(m[labelled:], orders) for m in maps], alone
+        whole, mixed, within = (crop_to(self.logits(way), size) for way in ways)
         losses = {
             "loss_supervised": self.supervised_loss([whole, mixed[:labelled], within[:labelled]], label),
             "loss_location": location,
         }
         loss = losses["loss_supervised"] + self.location_weight * location
-        if image_u is not None:
-            pseudo = self._label(image_u, within[labelled:])
-            losses["loss_unlabelled"] = self.pseudo_loss(mixed[labelled:], pseudo)
-            loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
-        return {"loss": loss, **losses}
+        if image_u is None:
+            return Look({"loss": loss, **losses}, ways)
+        teacher, blended = self._ask(image_u, within[labelled:])
+        losses["loss_unlabelled"] = self.pseudo_loss(mixed[labelled:], hard_labels(blended))
+        loss = loss + self.ramped_weight(progress) * losses["loss_unlabelled"]
+        return Look({"loss": loss, **losses}, ways, teacher, blended)
 
     def supervised_loss(self, logits: Sequence[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         """The loss of the labelled images, segmented whole, mixed and within, each [B_l, C, *spatial], a scalar."""
@@ -119,34 +141,54 @@ class MagicNet(MeanTeacher):
     def _dice(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return soft_dice(logits.float().softmax(1), target, absent=self.absent)
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
-        """The student's last feature map [B, n, *spatial] of [B, C_in, *spatial]."""
-        net = self.predictor
-        maps = net.decoder.maps(net.encoder(pad_to_multiple(images, net.divisor)))
-        return crop_to(maps[-1], list(images.shape))
+    def maps(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What of the student's maps makes its logits, out of the encoder's: here the decoder's last one, in a list."""
+        return self.predictor.decoder.maps(features)[-1:]
 
-    def _cube_by_cube(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The last feature maps of all cubes, put together [B, n, *spatial], and the loss of telling their positions.
+    def logits(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Logits [B, C, *spatial] out of `maps`."""
+        logits: torch.Tensor = self.predictor.decoder.out(maps[-1])
+        return logits
+
+    def _run(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The `maps` of [B, C_in, *spatial], of each as much as shows the images, and the encoder's deepest one."""
+        net = self.predictor
+        features = net.encoder(pad_to_multiple(images, net.divisor))
+        return without_padding(self.maps(features), images, features[0].shape[2]), features[-1]
+
+    def _unmixed(self, maps: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
+        """[B, C, *spatial] of mixed images, with every cube back in its own image."""
+        cubes = exchange(pad_to_multiple(maps, self.grid), orders.argsort(0), self.grid)
+        return crop_to(cubes, list(maps.shape))
+
+    def _cube_by_cube(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The `maps` of all cubes, put together, and the loss of telling their positions.
 
         Whole images are what is predicted: the statistics that normalisation remembers for that are theirs.
         """
         net, cubes = self.predictor, to_cubes(images, self.grid).flatten(0, 1)
-        size = list(cubes.shape)
-        cubes = pad_to_multiple(cubes, net.divisor)
-        exact = torch.autocast("cpu", enabled=False) if miscomputed_in_bfloat16(cubes) else nullcontext()
-        with frozen_statistics(net), exact:
-            features = net.encoder(cubes)
-            maps = crop_to(net.decoder.maps(features)[-1], size)
-            location = self.location(features[-1])
+        small = miscomputed_in_bfloat16(pad_to_multiple(cubes, net.divisor))
+        with frozen_statistics(net), torch.autocast("cpu", enabled=False) if small else nullcontext():
+            maps, deepest = self._run(cubes)
+            location = self.location(deepest)
         target = torch.arange(self.positions, device=images.device).repeat(len(images))
-        alone = from_cubes(maps.unflatten(0, (len(images), self.positions)), self.grid)
+        alone = [from_cubes(m.unflatten(0, (len(images), self.positions)), self.grid) for m in maps]
         return alone, functional.cross_entropy(location.float(), target)
 
     @torch.no_grad()
-    def _label(self, image_u: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
-        """Pseudo-labels [B, *spatial] of [B, C_in, *spatial], out of the teacher's logits and those `within` cubes."""
+    def _ask(self, image_u: torch.Tensor, within: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The teacher's logits [B, C, *spatial] of [B, C_in, *spatial], and these blended with those `within` cubes."""
         teacher = self.teacher(add_noise(image_u, self.noise)).float()
         frequency = self.recent.shares / self.recent.shares.max().clamp_min(torch.finfo(torch.float32).tiny)
-        pseudo = hard_labels(teacher.lerp(within.float(), frequency[hard_labels(teacher)].unsqueeze(1)))
-        self.recent.update(pseudo)
-        return pseudo
+        blended = teacher.lerp(within.float(), frequency[hard_labels(teacher)].unsqueeze(1))
+        self.recent.update(hard_labels(blended))
+        return teacher, blended
+
+
+def without_padding(maps: list[torch.Tensor], images: torch.Tensor, padded: int) -> list[torch.Tensor]:
+    """The voxels of maps [B, C, *coarser] that show [B, C_in, *spatial], whose first axis was `padded` to so many."""
+    strides = [padded // m.shape[2] for m in maps]
+    return [
+        crop_to(m, [0, 0, *(-(-side // stride) for side in images.shape[2:])])
+        for m, stride in zip(maps, strides, strict=True)
+    ]

@@ -42,6 +42,8 @@ VARIANTS: dict[str, Variant] = {
     ),
     # The control with dca_plus's change of intensities.
     "mean_teacher_cp_jitter": Variant("mean_teacher_cp", {"jitter": 0.4}),
+    # GA's ramp as released, where TAK's is that of `ga`: over 70 000 steps of a training that ends after 17 000.
+    "ga_released_ramp": Variant("ga", {"ramp_length": 4.118}),
     # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM, which is DCA.
     "dca_no_split": Variant("dca", {"label_split": False}, {"stitching": "mean", "dfam": "none"}),
     "dca_no_dfam": Variant("dca", network_options={"dfam": "none"}),

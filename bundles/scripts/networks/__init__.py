@@ -2,6 +2,7 @@
 
 from .channel_attention import AttentionNet
 from .checkpointing import recompute_finest_levels
+from .class_codes import ClassCodeNet
 from .critic import VoxelCritic
 from .dca import DCANet
 from .deep_supervision import DeepSupervisionNet
@@ -16,6 +17,7 @@ from .twin import TwinNet
 
 __all__ = [
     "AttentionNet",
+    "ClassCodeNet",
     "DCANet",
     "Decoder",
     "DeepSupervisionNet",

@@ -22,7 +22,7 @@ from tests.method_cases import small_method
 LIKE = {
     **dict.fromkeys(("ua_mt", "ss_net", "bcp", "basak"), "mean_teacher_cp"),
     **dict.fromkeys(("cps", "co_bionet", "adsh", "crest", "simis", "cld"), "dhc"),
-    **{"ga": "magicnet", "beta_fft": "abd"},
+    **{"ga": "magicnet", "beta_fft": "abd", "unimatch": "fixmatch"},
 }
 NAMES = sorted(METHODS.keys() - LIKE)
 STEPS, LEARNING_RATE, BATCH = 50, 0.02, 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .mixing import random_boxes
+from .mixing import picked, random_boxes
 
 
 def change_intensities(image: torch.Tensor, strength: float) -> torch.Tensor:
@@ -19,14 +19,28 @@ def change_intensities(image: torch.Tensor, strength: float) -> torch.Tensor:
     return mean + (image - mean) * contrast
 
 
+def blur(image: torch.Tensor, smallest: float, largest: float) -> torch.Tensor:
+    """[B, C_in, *spatial] smoothed by a Gaussian, whose standard deviation in voxels is drawn evenly for each image.
+
+    Its weights add up to 1 within the image: nothing comes in from beyond the border.
+    """
+    deviation = torch.empty(len(image), 1, 1, device=image.device).uniform_(smallest, largest)
+    with torch.autocast(image.device.type, enabled=False):  # as exact as the image
+        for axis in range(2, image.dim()):
+            place = torch.arange(image.shape[axis], device=image.device)
+            distance = (place - place.unsqueeze(1)) / deviation
+            weights = (-0.5 * distance.square()).softmax(-1)  # [B, side, side]
+            image = torch.einsum("bij,bc...j->bc...i", weights, image.float().movedim(axis, -1)).movedim(-1, axis)
+    return image
+
+
 def cut_out_boxes(image: torch.Tensor, label: torch.Tensor, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
     """[B, C_in, *spatial] and [B, *spatial] with a random box of noise and background, in each image with this `rate`.
 
     The noise is uniform between the smallest and the largest value of the image.
     """
-    hit = torch.rand(len(image), device=image.device) < rate
-    boxes = random_boxes(len(image), list(label.shape[1:]), image.device)
-    box = boxes & hit.view(-1, *[1] * (label.dim() - 1))
+    hit = picked(rate, label)
+    box = hit & random_boxes(len(image), list(label.shape[1:]), image.device)
     axes = list(range(1, image.dim()))
     lowest, highest = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
     noise = lowest + (highest - lowest) * torch.rand(image.shape, device=image.device)

@@ -1,8 +1,11 @@
 """Strong views: intensities change image by image, boxes are cut out, voxels stay where they are."""
 
+import math
+
+import pytest
 import torch
 
-from scripts.methods.parts.strong_views import add_noise, change_intensities, cut_out_boxes
+from scripts.methods.parts.strong_views import add_noise, blur, change_intensities, cut_out_boxes
 
 
 def test_intensities_change_by_one_brightness_and_one_contrast_per_image():
@@ -23,6 +26,34 @@ def test_intensities_change_by_one_brightness_and_one_contrast_per_image():
 def test_no_strength_changes_nothing():
     image = torch.rand(2, 1, 4, 4, 4)
     torch.testing.assert_close(change_intensities(image, 0.0), image)
+
+
+@pytest.mark.parametrize("shape", [(41, 33), (21, 19, 23)])
+def test_blur_is_a_gaussian_of_this_deviation(shape):
+    image = torch.zeros(1, 2, *shape)
+    middle = tuple(side // 2 for side in shape)
+    image[0, 1][middle] = 1.0
+    blurred = blur(image, 1.5, 1.5)
+    assert not blurred[0, 0].any()
+    assert blurred.sum().item() == pytest.approx(1.0, abs=1e-4)
+    peak = blurred[0, 1][middle].item()
+    assert peak == pytest.approx((2 * math.pi * 1.5**2) ** (-len(shape) / 2), rel=1e-3)
+    for axis in range(len(shape)):
+        two_off = tuple(at + 2 * (axis == other) for other, at in enumerate(middle))
+        assert blurred[0, 1][two_off].item() / peak == pytest.approx(math.exp(-(2**2) / (2 * 1.5**2)), rel=1e-3)
+
+
+def test_blur_of_every_image_is_its_own_and_even_images_stay():
+    torch.manual_seed(3)
+    image = torch.zeros(300, 1, 31, 31)
+    image[:, 0, 15, 15] = 1.0
+    blurred = blur(image, 0.1, 2.0)
+    at = torch.arange(31.0) - 15
+    deviations = (blurred.sum((1, 2)) * at.square()).sum(1).sqrt()
+    assert deviations.max() < 2.0
+    assert deviations.max() > 1.9
+    assert 0.85 < deviations.mean() < 1.2
+    torch.testing.assert_close(blur(torch.full((2, 1, 8, 8), 3.0), 1.0, 1.0), torch.full((2, 1, 8, 8), 3.0))
 
 
 def test_about_half_of_the_images_have_a_box_of_noise_that_is_background():
