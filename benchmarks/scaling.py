@@ -128,7 +128,6 @@ def prepare_volumes(folder: Path, volumes: int = VOLUMES, size: tuple[int, int, 
         "in_channels": 1,
         "num_classes": 13,
         "width": 8,
-        "residual": True,
     }
     (folder / "models").mkdir()
     torch.save(create_predictor("dca", **network).state_dict(), folder / "models" / "model.pt")

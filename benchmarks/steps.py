@@ -67,7 +67,6 @@ def predictor(task: Task, name: str = "dca") -> Any:
         in_channels=1,
         num_classes=task.organs,
         width=task.width,
-        residual=True if name == "dca" and task.dims == 3 else None,
     )
     if name == "dca":
         network.set_groups([list(range(first, task.organs + 1, 3)) for first in (1, 2, 3)])
@@ -112,7 +111,7 @@ def plain(task: Task, options: dict[str, Any]) -> Step:
     for network in networks(method):
         _by_defaults(network)
         _with_an_encoder_pass_per_decoder(network)
-        for dfam in network.aggregation.dfams:
+        for dfam in dfams(network):
             dfam.attention = _projecting_attention(dfam)
     return _step(method, task, None)
 
@@ -233,6 +232,13 @@ def _with_an_encoder_pass_per_decoder(network: Any) -> None:
     encode = encoder.forward
     encoder.forward = remember
     network.decode_experts = decode_experts
+
+
+def dfams(network: Any) -> list[Any]:
+    """The DFAMs of DCA's network; for volumes it has none."""
+    from scripts.networks.dca import DFAM
+
+    return [module for module in network.modules() if isinstance(module, DFAM)]
 
 
 def _projecting_attention(dfam: Any) -> Callable[[list[torch.Tensor]], torch.Tensor]:

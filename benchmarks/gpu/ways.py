@@ -23,7 +23,10 @@ ACDC = Task(256, dims=2, organs=3, device="cuda")
 SYNAPSE = Task(96, dims=3, organs=13, device="cuda")
 TASKS = {"ACDC, 256^2": ACDC, "Synapse, 96^3": SYNAPSE}  # the published presets' sizes
 COMPILER = "inductor"  # torch.compile's backend
-PART = {"network": ("decode", "expert_logits", "aggregate"), "teacher": ("predictions",)}  # what DCA calls of each
+PART = {
+    "network": ("decode", "expert_outputs", "aggregated_outputs"),
+    "teacher": ("predictions",),
+}  # what DCA calls of each
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def _compile(method: Any, what: str) -> None:
     torch._dynamo.config.recompile_limit = 64
     for role, network in zip(PART, steps.networks(method), strict=False):
         if what == "dfam":
-            parts = [(dfam, "forward") for dfam in network.aggregation.dfams]
+            parts = [(dfam, "forward") for dfam in steps.dfams(network)]
         elif what == "network":
             parts = [(network, name) for name in PART[role]]
         else:

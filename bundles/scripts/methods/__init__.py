@@ -84,7 +84,8 @@ def create_predictor(
         UserError: an unknown method or option.
     """
     cls, variant = _resolve(method)
-    chosen = dict(cls.published_network) if preset == "published" else {}
+    recommended = cls.volumes_network if common.get("spatial_dims") == 3 else {}
+    chosen = dict(cls.published_network if preset == "published" else recommended)
     chosen |= dict(variant.network_options) | {k: v for k, v in common.items() if v is not None} | dict(options or {})
     return _call(cls.network, f"network of method {method}", chosen)
 
@@ -121,7 +122,8 @@ def create_method(
         ['loss', 'loss_aggregation', 'loss_experts', 'loss_unlabelled']
     """
     cls, variant = _resolve(name)
-    chosen = published_options(cls, spatial_dims(predictor)) if preset == "published" else {}
+    recommended = cls.volumes if spatial_dims(predictor) == 3 else {}
+    chosen = published_options(cls, spatial_dims(predictor)) if preset == "published" else dict(recommended)
     chosen |= dict(variant.options) | dict(options or {})
     method: Method = _call(cls, f"method {name}", chosen, predictor)
     method.to(next(predictor.parameters()).device)  # what it has beside its predictor, as well

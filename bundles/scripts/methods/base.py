@@ -22,7 +22,8 @@ class Method(nn.Module):
 
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
     where they differ from the defaults, which are the ones this project recommends, and `published_3d` those that are
-    of volumes only; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
+    of volumes only; `volumes` and `volumes_network` hold what this project recommends for volumes where that differs
+    from the defaults; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
     `unlabelled` says whether the method looks at unlabelled images at all; `rounds`, in how many equal parts it trains,
     of which each has the whole schedule of the learning rate; `tuning` holds values to try of its most important
     options, besides the defaults (`python -m tools compare --tune`).
@@ -35,6 +36,8 @@ class Method(nn.Module):
     published: ClassVar[Mapping[str, Any]] = {}
     published_3d: ClassVar[Mapping[str, Any]] = {}
     published_network: ClassVar[Mapping[str, Any]] = {}
+    volumes: ClassVar[Mapping[str, Any]] = {}
+    volumes_network: ClassVar[Mapping[str, Any]] = {}
     published_lr: ClassVar[Mapping[int, float]] = {2: 0.01}
     unlabelled: ClassVar[bool] = True
     waits: ClassVar[str] = ""

@@ -76,6 +76,13 @@ class DCA(SemiSupervised):
         "mix": "none",
     }
     published_network: ClassVar[dict[str, Any]] = {"stitching": "logits"}
+    volumes: ClassVar[dict[str, Any]] = {"unsup_experts": True}
+    volumes_network: ClassVar[dict[str, Any]] = {
+        "residual": True,
+        "dfam": "none",
+        "expert_channels": "own",
+        "expert_levels": 3,
+    }
     tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
         "unsup_weight": (0.5, 2.0),
         "ramp_length": (1.0,),

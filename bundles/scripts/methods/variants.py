@@ -44,9 +44,13 @@ VARIANTS: dict[str, Variant] = {
     "mean_teacher_cp_jitter": Variant("mean_teacher_cp", {"jitter": 0.4}),
     # GA's ramp as released, where TAK's is that of `ga`: over 70 000 steps of a training that ends after 17 000.
     "ga_released_ramp": Variant("ga", {"ramp_length": 4.118}),
-    # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM, which is DCA.
-    "dca_no_split": Variant("dca", {"label_split": False}, {"stitching": "mean", "dfam": "none"}),
+    # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM, at all levels. For slices
+    # the last is DCA itself; for volumes DCA has no DFAM, and its experts lack the finest level.
+    "dca_no_split": Variant(
+        "dca", {"label_split": False}, {"stitching": "mean", "dfam": "none", "expert_channels": "all"}
+    ),
     "dca_no_dfam": Variant("dca", network_options={"dfam": "none"}),
+    "dca_dfam": Variant("dca", network_options={"dfam": "raw", "expert_levels": 4}),
     # The shapes of its experts.
     "dca_symmetric": Variant("dca", network_options={"experts": "symmetric"}),
     "dca_depth": Variant("dca", network_options={"experts": "depth"}),

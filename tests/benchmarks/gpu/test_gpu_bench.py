@@ -67,7 +67,10 @@ def test_variant_that_fails_is_a_row_with_its_error_and_the_others_go_on(sheet: 
     ("what", "parts"),
     [
         ("dfam", {"DFAM.forward": 8}),  # of four levels, the student's and the teacher's
-        ("network", {f"DCANet.{part}": 1 for part in ("decode", "expert_logits", "aggregate", "predictions")}),
+        (
+            "network",
+            {f"DCANet.{part}": 1 for part in ("decode", "expert_outputs", "aggregated_outputs", "predictions")},
+        ),
     ],
 )
 def test_what_is_compiled_is_what_a_step_calls(

@@ -10,9 +10,6 @@ from scripts.errors import UserError
 from scripts.methods import METHODS, create_method, create_predictor
 from scripts.methods.variants import VARIANTS
 from tools.__main__ import main
-from tools.check.values import Values
-from tools.common.findings import Findings
-from tools.common.merging import load_config
 from tools.common.paths import BUNDLES
 
 CLASSES = 6
@@ -127,16 +124,33 @@ def test_check_accepts_variants_and_names_their_groups_and_mistakes(abdomen_phan
     assert "expected an option of method dca_uniform, found 'rmap'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("config", ["train", "inference"])
-@pytest.mark.parametrize("bundle", ["dca_synapse", "dca_amos"])
-def test_variants_build_on_the_stitched_experts_in_3d_as_dca_does(bundle, config):
-    def residual(**overrides):
-        file = BUNDLES / bundle / "configs" / f"{config}.json"
-        return Values(load_config([file], overrides, Findings())).get("residual", object)
+VOLUMES = NETWORK | {"style": "vnet", "spatial_dims": 3}
 
+
+def test_for_volumes_dca_and_its_variants_build_on_the_stitched_experts_which_are_half_as_fine():
     for name in ("dca", *(name for name, variant in VARIANTS.items() if variant.method == "dca")):
-        assert residual(method=name) is True
-        assert residual(method=name, preset="published") is None
-    for name in ("supervised", "mean_teacher_cp_jitter"):
-        assert residual(method=name) is None
-    assert residual(method="cps") is None
+        predictor = create_predictor(name, **VOLUMES)
+        assert predictor.residual
+        assert (predictor.coarser, predictor.own_channels) == (
+            1.0 if name == "dca_dfam" else 2.0,
+            name != "dca_no_split",
+        )
+        published = create_predictor(name, "published", **VOLUMES)
+        assert (published.residual, published.coarser) == (False, 1.0)
+    assert not create_predictor("dca", **VOLUMES, residual=False).residual
+    assert create_predictor("dca", options={"expert_levels": 4}, **VOLUMES).coarser == 1.0
+
+
+def test_for_volumes_only_dca_with_dfam_and_dca_as_published_have_one():
+    def levels(name, preset="cpu"):
+        keys = create_predictor(name, preset, **VOLUMES).state_dict()
+        return len({key.split(".")[2] for key in keys if "attend" in key})
+
+    assert [levels("dca"), levels("dca_plus"), levels("dca_dfam"), levels("dca", "published")] == [0, 0, 4, 4]
+
+
+def test_for_volumes_the_experts_of_dca_learn_from_pseudo_labels_unless_it_is_as_published(sizes):
+    def learns(preset):
+        return create_method("dca", create_predictor("dca", preset, **VOLUMES), preset, label_files=["x"]).unsup_experts
+
+    assert (learns("cpu"), learns("published"), build("dca").unsup_experts) == (True, False, False)
