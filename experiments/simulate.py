@@ -22,7 +22,7 @@ from tools.common.trained import class_groups
 from tools.compare.executors import run_here
 from tools.compare.plan import plan
 from tools.compare.request import Request, find_bundle, read_seeds
-from tools.compare.state import LOG, MODEL, is_finished, read_state
+from tools.compare.state import LOG, MODEL, TEST, VALIDATION, is_finished, read_state
 
 START, ARMS = "start", ("disagreement", "random")
 METHOD = "dca"
@@ -135,6 +135,7 @@ def _train(
         steps=args.steps,
         overrides={**read_pairs(args.set, "--set"), "split_file": str(file)},
         test=args.test,
+        scored=(VALIDATION, TEST),
     )
     runs = plan(request).runs
     folder = runs[0].folder

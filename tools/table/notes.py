@@ -37,7 +37,7 @@ def notes(
 def provenance(results: Results, kind: str) -> list[str]:
     """What the figures come from: set, cases, scores, settings, code, and the runs without any."""
     settings, about = results.settings, results.methods[0].rows[0]
-    common, own = _overrides(results.methods)
+    common, own = _overrides(results)
     length = f"{settings['steps']} steps" if "steps" in settings else f"{settings['minutes']:g} minutes of steps each"
     seeds = " or ".join(dict.fromkeys(", ".join(map(str, method.seeds)) for method in results.methods))
     lines = [
@@ -122,15 +122,19 @@ def _published(
     return lines
 
 
-def _overrides(methods: Sequence[Measured]) -> tuple[str, list[str]]:
-    """Settings that all methods share, as part of a note, and notes on those of single methods."""
-    # What tuning set is told by `_tuned`, and one setting is a place.
-    shown = {m.title: {(k, v) for k, v in m.overrides.items() if k != "split_file"} for m in methods if m.arm != TUNED}
-    shown = {title: {pair for pair in pairs if pair not in AS_PUBLISHED.items()} for title, pairs in shown.items()}
-    if not shown:
-        return "", []
+def _overrides(results: Results) -> tuple[str, list[str]]:
+    """Settings that all methods share, as part of a note, and notes on those of single methods.
+
+    Without a place, and without what tuning set, which `_tuned` tells.
+    """
+    shown = {}
+    for method in results.methods:
+        trial = results.tuned.get(method.name) if method.arm == TUNED else None
+        told = {"split_file", *(AS_PUBLISHED if method.arm == PUBLISHED else ())}
+        told |= {word.partition("=")[0] for word in (trial.words.split() if trial else ())}
+        shown[method.title] = {(key, value) for key, value in method.overrides.items() if key not in told}
     common = set.intersection(*shown.values())
-    own = [f"{name} with {_pairs(pairs - common)}" for name, pairs in shown.items() if pairs - common]
+    own = [f"{title} with {_pairs(pairs - common)}" for title, pairs in shown.items() if pairs - common]
     return (f", {_pairs(common)}" if common else ""), own
 
 

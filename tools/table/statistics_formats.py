@@ -203,8 +203,8 @@ def _notes(whole: Mapping[str, Statistics], titles: Mapping[str, str], reference
         low, high = dice.stable.quartiles
         notes.append(
             f"stability: Kendall's tau of the draws' rankings to this one {dice.stable.tau:.2f} (quartiles {low:.2f} "
-            f"to {high:.2f}). Without one patient the first changes in {dice.stable.first_changes} and the order in "
-            f"{dice.stable.order_changes} of {patients} cases"
+            f"to {high:.2f}). Leaving out one patient at a time changes the first in {dice.stable.first_changes} and "
+            f"the order in {dice.stable.order_changes} of {patients} rankings"
         )
     bound = [titles[FULLY_SUPERVISED]] if FULLY_SUPERVISED in titles else []
     return notes + [f"{name} has all labels, and does not compete" for name in bound]

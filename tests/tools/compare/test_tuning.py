@@ -157,6 +157,8 @@ def test_a_method_whose_best_trial_is_the_published_one_is_not_trained_twice(
     assert "- tuned: the best of 3 trials a method by validation Dice, with seeds 1000 (tuning/trials.csv): " in text
     assert "cps 2 (options_preset=published)" in text
     assert "supervised 1 (as recommended)" in text
+    assert "preset cpu, image_size=[32,32], network_def::width=4, val_steps=2; seeds 0\n" in text
+    assert text.count("options_preset") == 1
     assert "CPS, tuned" not in table("--arm", "published")
     assert "Dice less that of CPS, tuned" in table("--format", "statistics", "--against", "cps")
     assert "Dice less that of CPS, as published" in table("--format", "statistics", "--arm", "published")
@@ -221,7 +223,7 @@ def test_equal_time_is_timed_as_recommended_and_as_published(
         (["--tune", 2, "--tune-seeds", "x"], "--tune-seeds: expected whole numbers such as 0,1,2, found 'x'"),
         (["--tune", 2, "--set", "seed=3"], "--set seed: expected a setting that this command does not make itself"),
         (["--tune", 2, "--set", "lr=abc"], "lr: expected"),
-        (["--tune", 2, "--preset", "cpuu"], "expected a key that exists, found 'cpuu'"),
+        (["--tune", 3, "--preset", "cpuu"], "expected a key that exists, found 'cpuu'"),
     ],
 )
 def test_mistakes_are_told_before_any_trial(

@@ -188,7 +188,7 @@ def test_the_statistics_are_told_with_what_they_mean(output: Path, table: Table)
     assert rows(text, "Dice of the patients")["CPS"] == ["40.50", "45.50", "50.50", "55.50", "60.50", "65.50"]
     assert "fully supervised" not in rows(text, "Ranks by Dice")
     assert "- 6 patients are too few for 2 comparisons: p cannot be below 0.031, and times 2 that is 0.062." in text
-    assert "Without one patient the first changes in 0 and the order in 0 of 6 cases\n" in text
+    assert "Leaving out one patient at a time changes the first in 0 and the order in 0 of 6 rankings\n" in text
     assert "- scored: the validation set" in text
 
 
