@@ -32,6 +32,10 @@ class ClassCodeNet(SegmentationNet):
     comes from two vectors, which in the paper are CLIP's of two sentences; that of the image from the encoder's three
     deepest maps. The vectors here know nothing of language: any that are linearly independent can express the same.
 
+    The class's layers begin as convolutions drawn by He's rule do, by the bias of the linear layer that makes them, to
+    which the codes add. By torch's own rule they begin so small that the logits hardly depend on the voxel, and a
+    training of some hundreds of steps does not get away from there.
+
     Args:
         style: "vnet" or "unet".
         spatial_dims: 2 or 3.
@@ -73,6 +77,10 @@ class ClassCodeNet(SegmentationNet):
         self.control = nn.Linear(2 * code, sum(self.sizes))
         self.last_norm = group_norm(width)
         self.decoder.out = output_conv(style, spatial_dims, width, HIDDEN)
+        with torch.no_grad():
+            biases = 2 * HIDDEN + 1  # which stand last
+            self.control.bias[:-biases].uniform_(-math.sqrt(6 / HIDDEN), math.sqrt(6 / HIDDEN))
+            self.control.bias[-biases:].zero_()
 
     def tokens(self) -> torch.Tensor:
         """What is read from the two vectors of each class, [2, K + 1, 16 n]."""

@@ -66,6 +66,15 @@ def test_vectors_are_learned_or_stay_and_are_kept_with_the_weights(text, trained
     assert (net.text.grad is not None) == trained
 
 
+def test_logits_depend_on_the_voxel_from_the_start():
+    torch.manual_seed(0)
+    for width in (4, 16):
+        net = ClassCodeNet("unet", 2, 1, 3, width, dropout=0.0)
+        logits = net(torch.randn(2, 1, 64, 64))
+        assert 0.05 < logits.flatten(2).std(2).mean() < 2.0
+        assert (logits[:, 0] - logits[:, 1]).abs().mean() > 1e-3  # and on the class
+
+
 def test_unknown_text_is_refused_with_the_nearest_known_one():
     with pytest.raises(UserError, match=r"^text: .* found 'learnt'; did you mean 'learned'\?$"):
         network(text="learnt")
