@@ -236,7 +236,7 @@ def _with_an_encoder_pass_per_decoder(network: Any) -> None:
 
 def dfams(network: Any) -> list[Any]:
     """The DFAMs of DCA's network; for volumes it has none."""
-    from scripts.networks.dca import DFAM
+    from scripts.networks.aggregation import DFAM
 
     return [module for module in network.modules() if isinstance(module, DFAM)]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .dca import DFAM, AggregationDecoder
+from .aggregation import DFAM, AggregationDecoder
 from .encoder_decoder import Decoder, Encoder
 from .normalisation import frozen_statistics
 

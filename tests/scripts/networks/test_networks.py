@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from scripts.errors import UserError
 from scripts.networks import DCANet, SegmentationNet, stitch
+from scripts.networks.aggregation import DFAM
 from scripts.networks.blocks import pad_to_multiple
-from scripts.networks.dca import DFAM
 from scripts.networks.stitching import STITCHING_RULES
 
 STYLES = [("vnet", 3), ("unet", 2), ("vnet", 2), ("unet", 3)]
