@@ -19,7 +19,7 @@ WINDOWS = 4
 
 def step() -> Callable[[], Any]:
     """See `steps.as_it_is`."""
-    return steps.as_it_is(steps.Task(SIZE), {})
+    return steps.as_it_is(steps.Task(SIZE))
 
 
 def windows() -> Callable[[], Any]:

@@ -81,7 +81,7 @@ def score(size: Sequence[int], classes: int) -> Callable[[Path], Callable[[], No
 
 def train(size: int, classes: int) -> Callable[[Path], Callable[[], Any]]:
     """A training step of DCA."""
-    return lambda folder: steps.as_it_is(steps.Task(size, organs=classes - 1, width=WIDTH), {})
+    return lambda folder: steps.as_it_is(steps.Task(size, organs=classes - 1, width=WIDTH))
 
 
 def prepare_cases(folder: Path) -> None:

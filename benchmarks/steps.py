@@ -52,8 +52,8 @@ def batch(task: Task) -> dict[str, torch.Tensor]:
     return {name: x.to(task.device) for name, x in {"image": image, "label": label, "image_u": image_u}.items()}
 
 
-def predictor(task: Task, name: str = "dca") -> Any:
-    """The network of a method, as the bundles build it; DCA's organs are in three groups, by turns."""
+def predictor(task: Task, name: str = "dca", preset: str = "cpu") -> Any:
+    """The network of a method, as the bundles build it under a preset; DCA's organs are in three groups, by turns."""
     import torch
 
     from scripts.methods import create_predictor
@@ -61,7 +61,7 @@ def predictor(task: Task, name: str = "dca") -> Any:
     torch.manual_seed(0)
     network: Any = create_predictor(
         method=name,
-        preset="cpu",
+        preset=preset,
         style=STYLES[task.dims],
         spatial_dims=task.dims,
         in_channels=1,
@@ -73,20 +73,21 @@ def predictor(task: Task, name: str = "dca") -> Any:
     return network.to(task.device)
 
 
-def dca(task: Task, options: dict[str, Any]) -> DCA:
-    """DCA with its options."""
+def dca(task: Task, preset: str = "cpu") -> DCA:
+    """DCA with its options under a preset."""
+    from scripts.methods import preset_options
     from scripts.methods.dca import DCA
 
-    return DCA(predictor(task), **options)
+    return DCA(predictor(task, preset=preset), **preset_options(DCA, preset, task.dims))
 
 
-def as_it_is(task: Task, options: dict[str, Any], checkpointing: bool = False) -> Step:
+def as_it_is(task: Task, preset: str = "cpu", checkpointing: bool = False) -> Step:
     """A step as `SemiSupervisedTrainer` takes it on a CPU: autocast, channels last, memory that is kept."""
     from scripts.networks import autocast_dtype, recompute_finest_levels
     from scripts.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    method = channels_last(dca(task, options), task.dims)
+    method = channels_last(dca(task, preset), task.dims)
     if checkpointing:
         recompute_finest_levels(method)
     return _step(method, task, autocast_dtype(task.device))
@@ -105,9 +106,9 @@ def channels_last(module: Any, dims: int) -> Any:
     return module.to(memory_format=getattr(torch, LAYOUTS[dims]))
 
 
-def plain(task: Task, options: dict[str, Any]) -> Step:
+def plain(task: Task, preset: str = "cpu") -> Step:
     """The same losses by torch's defaults: float32, an encoder pass per decoder, its convolutions, glibc's malloc."""
-    method = dca(task, options)
+    method = dca(task, preset)
     for network in networks(method):
         _by_defaults(network)
         _with_an_encoder_pass_per_decoder(network)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from . import steps
 from .jobs import Job, Variant
@@ -13,30 +12,24 @@ SIZES = (64, 96)  # voxels along each side of a patch
 BFLOAT16_ERROR = 0.05  # of a sum of losses of about 8
 
 
-def _published() -> dict[str, Any]:
-    from scripts.methods.dca import DCA
-
-    return dict(DCA.published)
-
-
 def cps(size: int) -> Callable[[Path], Callable[[], list[int]]]:
     """See `steps.plain_cps`."""
     return _counted(lambda: steps.plain_cps(steps.Task(size)), size)
 
 
-def ours(size: int, published: bool) -> Callable[[Path], Callable[[], list[int]]]:
+def ours(size: int, preset: str) -> Callable[[Path], Callable[[], list[int]]]:
     """See `steps.as_it_is`."""
-    return _counted(lambda: steps.as_it_is(steps.Task(size), _published() if published else {}), size)
+    return _counted(lambda: steps.as_it_is(steps.Task(size), preset), size)
 
 
 def by_defaults(size: int) -> Callable[[Path], steps.Step]:
     """See `steps.plain`."""
-    return lambda folder: steps.plain(steps.Task(size), {})
+    return lambda folder: steps.plain(steps.Task(size))
 
 
 def as_it_is(size: int, checkpointing: bool = False) -> Callable[[Path], steps.Step]:
     """See `steps.as_it_is`; its losses are compared."""
-    return lambda folder: steps.as_it_is(steps.Task(size), {}, checkpointing=checkpointing)
+    return lambda folder: steps.as_it_is(steps.Task(size), checkpointing=checkpointing)
 
 
 def _counted(make: Callable[[], steps.Step], size: int) -> Callable[[Path], Callable[[], list[int]]]:
@@ -62,8 +55,8 @@ JOBS = tuple(
             f"step, {size}^3, against CPS",
             variants=(
                 Variant("plain CPS, float32", cps(size)),
-                Variant("DCA as published", ours(size, published=True)),
-                Variant("DCA", ours(size, published=False)),
+                Variant("DCA as published", ours(size, "published")),
+                Variant("DCA", ours(size, "cpu")),
             ),
             goal_speedup=1 / 0.6,
         ),

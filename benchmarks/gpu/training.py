@@ -28,7 +28,7 @@ def rows(sheet: Sheet, clock: Clock, tasks: Mapping[str, Task] = TASKS) -> None:
         )
         plain = sheet.row(
             f"{place}: DCA by torch's defaults, float32, eager",
-            partial(by_defaults, clock, partial(steps.plain, task, {})),
+            partial(by_defaults, clock, partial(steps.plain, task)),
         )
         ours = sheet.row(f"{place}: DCA", partial(measured, clock, task))
         if ours and cps:

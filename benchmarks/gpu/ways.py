@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scripts.methods import METHODS
+from scripts.methods import METHODS, preset_options
 from scripts.methods.base import Method
 from scripts.networks import recompute_finest_levels
 from scripts.training.graphs import CudaGraphs, Replayed, obstacle
@@ -98,7 +98,8 @@ def build(task: Task, way: Way = AS_IT_IS, name: str = "dca") -> Method:
     network = steps.predictor(task, name)
     if way.channels_last:
         network = steps.channels_last(network, task.dims)
-    method = METHODS[name](network).to(task.device)  # what it has beside its predictor, as well
+    options = preset_options(METHODS[name], "cpu", task.dims)
+    method = METHODS[name](network, **options).to(task.device)  # what it has beside its predictor, as well
     if way.checkpointing:
         recompute_finest_levels(method)
     if way.compiled:

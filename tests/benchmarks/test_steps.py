@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import floor, steps, training
 from benchmarks.jobs import difference
-from scripts.methods.dca import DCA
 from scripts.networks import encoder_decoder
 
 SMALL = steps.Task(32, width=4)
@@ -24,9 +23,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # the suite's process is not to be changed
 
 
-@pytest.mark.parametrize("options", [{}, DCA.published], ids=["default", "published"])
-def test_losses_are_those_of_torchs_defaults(options: dict[str, Any]) -> None:
-    mine, plain = (make(steps.Task(48, width=4), options) for make in (steps.as_it_is, steps.plain))
+@pytest.mark.parametrize("preset", ["cpu", "published"])
+def test_losses_are_those_of_torchs_defaults(preset: str) -> None:
+    mine, plain = (make(steps.Task(48, width=4), preset) for make in (steps.as_it_is, steps.plain))
     for _ in range(2):  # the second step sees what the gradients of the first have made
         assert difference(mine(), plain(), training.BFLOAT16_ERROR) is None
 
@@ -35,7 +34,7 @@ def test_losses_of_slices_are_those_of_torchs_defaults(monkeypatch: pytest.Monke
     # An encoder pass per decoder would draw other dropout.
     monkeypatch.setitem(encoder_decoder.DROPOUT, "unet", (0.0,) * 5)
     task = steps.Task(32, dims=2, organs=3, width=4)
-    mine, plain = (make(task, {}) for make in (steps.as_it_is, steps.plain))
+    mine, plain = (make(task) for make in (steps.as_it_is, steps.plain))
     for _ in range(2):
         assert difference(mine(), plain(), training.BFLOAT16_ERROR) is None
 
@@ -46,12 +45,10 @@ def test_step_of_cps_learns(dims: int) -> None:
     assert step()["loss"] > [step() for _ in range(3)][-1]["loss"]
 
 
-@pytest.mark.parametrize(("options", "passes"), [({}, 2), (DCA.published, 1)], ids=["default", "published"])
-def test_encoder_and_decoders_run_once_for_the_network_and_once_for_its_teacher(
-    options: dict[str, Any], passes: int
-) -> None:
+@pytest.mark.parametrize(("preset", "passes"), [("cpu", 2), ("published", 1)])
+def test_encoder_and_decoders_run_once_for_the_network_and_once_for_its_teacher(preset: str, passes: int) -> None:
     calls: Counter[str] = Counter()
-    method = steps.dca(SMALL, options)
+    method = steps.dca(SMALL, preset)
     for network in steps.networks(method):
         for part in (network.encoder, network.aggregation, *network.experts):
             # An expert is called by its maps: its first level is what runs once.
@@ -62,14 +59,11 @@ def test_encoder_and_decoders_run_once_for_the_network_and_once_for_its_teacher(
 
 
 @pytest.mark.parametrize(
-    ("options", "forward", "backward", "multiply_adds"),
-    [({}, 137, 69, 4_228_750_496), (DCA.published, 71, 69, 3_582_525_456)],
-    ids=["default", "published"],
+    ("preset", "forward", "backward", "multiply_adds"),
+    [("cpu", 105, 53, 2_510_234_816), ("published", 70, 69, 3_560_503_008)],
 )
-def test_products_of_a_step_are_exactly_these(
-    options: dict[str, Any], forward: int, backward: int, multiply_adds: int
-) -> None:
-    step = steps._step(steps.dca(SMALL, options), SMALL, None)
+def test_products_of_a_step_are_exactly_these(preset: str, forward: int, backward: int, multiply_adds: int) -> None:
+    step = steps._step(steps.dca(SMALL, preset), SMALL, None)
     with floor.products() as recorded:
         step()
     kinds = Counter(function.overloadpacket.__name__ for function, _ in recorded.calls)
@@ -96,7 +90,7 @@ class Layouts(TorchDispatchMode):
 def test_maps_and_their_gradients_stay_channels_last() -> None:
     # A gradient of another layout makes the ReLU behind it twenty times slower.
     task = steps.Task(48, width=4)
-    step = steps._step(steps.channels_last(steps.dca(task, {}), task.dims), task, torch.bfloat16)
+    step = steps._step(steps.channels_last(steps.dca(task), task.dims), task, torch.bfloat16)
     with Layouts() as layouts:
         step()
     assert layouts.seen > 300

@@ -122,9 +122,7 @@ def create_method(
         ['loss', 'loss_aggregation', 'loss_experts', 'loss_unlabelled']
     """
     cls, variant = _resolve(name)
-    recommended = cls.volumes if spatial_dims(predictor) == 3 else {}
-    chosen = published_options(cls, spatial_dims(predictor)) if preset == "published" else dict(recommended)
-    chosen |= dict(variant.options) | dict(options or {})
+    chosen = preset_options(cls, preset, spatial_dims(predictor)) | dict(variant.options) | dict(options or {})
     method: Method = _call(cls, f"method {name}", chosen, predictor)
     method.to(next(predictor.parameters()).device)  # what it has beside its predictor, as well
     method.prepare(label_files, {int(c): name for c, name in (labels or {}).items()})
@@ -141,6 +139,13 @@ def learning_rate(method: str, preset: str, spatial_dims: int, otherwise: float)
     """
     cls, _ = _resolve(method)
     return cls.published_lr.get(spatial_dims, otherwise) if preset == "published" else otherwise
+
+
+def preset_options(cls: type[Method], preset: str, spatial_dims: int) -> dict[str, Any]:
+    """The options of a method under a preset that differ from its defaults, for slices (2) or volumes (3)."""
+    if preset == "published":
+        return published_options(cls, spatial_dims)
+    return dict(cls.volumes) if spatial_dims == 3 else {}
 
 
 def published_options(cls: type[Method], spatial_dims: int) -> dict[str, Any]:
