@@ -56,7 +56,7 @@ def test_training_writes_the_model_what_it_is_the_checkpoint_and_the_curves(syna
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     events = {file for file in files if file.startswith("tensorboard/")}
     assert events
-    assert files - events == {"resume.pt", "curves.csv", "models/model.pt", "models/model.json"}
+    assert files - events == {"resume.pt", "curves.csv", "models/model.pt", "models/model.json", "models/last.pt"}
     rows = curves(folder)
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "2"), ("2", "4")]
     assert {*LOSSES, "val_mean_dice", *(f"dice {name}" for name in LABELS.values())} <= rows[0].keys()

@@ -51,7 +51,7 @@ def test_training_writes_the_model_the_checkpoint_and_the_curves(unbroken: Path)
     files = {path.relative_to(unbroken).as_posix() for path in unbroken.rglob("*") if path.is_file()}
     events = {file for file in files if file.startswith("tensorboard/")}
     assert events
-    assert files - events == {"resume.pt", "curves.csv", "models/model.pt", "models/model.json"}
+    assert files - events == {"resume.pt", "curves.csv", "models/model.pt", "models/model.json", "models/last.pt"}
     rows = curves(unbroken)
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "2"), ("2", "4"), ("3", "6")]
     measured = ["loss", "loss_experts", "loss_aggregation", "loss_unlabelled", "val_mean_dice"]
