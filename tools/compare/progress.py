@@ -67,7 +67,7 @@ def describe(run: Run) -> str:
         case "done":
             roles = [role for role in ("validation", "test") if role in state]
             scores = [f"{role} Dice {average_dice(run.folder / role):.4f}" for role in roles]
-            return f"{run}: {DONE}{after}, {', '.join(scores)}"
+            return ", ".join([f"{run}: {DONE}{after}", *scores])
         case "failed":
             return f"{run}: {FAILED}{after}: {state.get('error')}"
     return f"{run}: another process works on it"
