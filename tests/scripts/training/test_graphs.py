@@ -30,6 +30,8 @@ CAPTURED: dict[str, dict[str, Any]] = {
     "co_bionet": {},
     "dhc": {},
     "skcdf": {},
+    "unimatch": {"threshold": 0.2},
+    "self_training": {"mirror": [0]},
 }
 CPU = torch.device("cpu")
 
