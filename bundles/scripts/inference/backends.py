@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import UserError
-from ..networks import autocast_dtype
+from ..networks import autocast_dtype, mean_over_mirror_images
 from ..settings import as_flag, expect_one_of
 
 
@@ -41,22 +40,20 @@ def for_inference(
 
 
 class Mirrored(nn.Module):
-    """The mean of a network's logits over an image and its mirror images (nnU-Net).
+    """A network that takes the mean of its logits over an image and its mirror images (`mean_over_mirror_images`).
 
     Args:
         network: [B, C_in, *spatial] to [B, C, *spatial].
-        axes: spatial axes, 0 for the first; with n of them the network runs 2^n times.
+        axes: spatial axes, 0 for the first.
     """
 
     def __init__(self, network: nn.Module, axes: Sequence[int]) -> None:
         super().__init__()
-        self.network = network
-        dims = [2 + axis for axis in axes]
-        self.flips = [flip for count in range(len(dims) + 1) for flip in combinations(dims, count)]
+        self.network, self.axes = network, axes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The mean for [B, C_in, *spatial], mirrored back."""
-        return torch.stack([self.network(x.flip(flip)).flip(flip) for flip in self.flips]).mean(0)
+        """The mean for [B, C_in, *spatial]."""
+        return mean_over_mirror_images(self.network, x, self.axes)
 
 
 class Autocast(nn.Module):

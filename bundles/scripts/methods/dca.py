@@ -19,6 +19,7 @@ from ..networks import DCANet, MovingAverage
 from ..networks.blocks import crop_to
 from ..settings import expect_one_of
 from .base import SemiSupervised
+from .mean_teacher_cp import MeanTeacherCopyPaste
 from .parts.deep_supervision import at_all_levels
 from .parts.mixing import paste, paste_either_way, random_boxes
 from .parts.pseudo_labels import hard_labels
@@ -83,12 +84,7 @@ class DCA(SemiSupervised):
         "expert_channels": "own",
         "expert_levels": 3,
     }
-    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
-        "unsup_weight": (0.5, 2.0),
-        "ramp_length": (1.0,),
-        "teacher_decay": (0.98, 0.995),
-        "jitter": (0.2, 0.4),
-    }
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = MeanTeacherCopyPaste.tuning  # that of its control
 
     def __init__(
         self,
@@ -167,7 +163,7 @@ class DCA(SemiSupervised):
             images = change_intensities(images, self.jitter)
         features, maps = net.decode(images)
         taught = len(images) if self.unsup_experts else labelled
-        experts = net.expert_outputs([[_first(m, taught) for m in level] for level in maps])
+        experts = net.expert_outputs(maps, taught)
         losses = {"loss_experts": self._expert_loss([[z[:labelled] for z in outputs] for outputs in experts], label)}
         if self.unsup_gradient == "aggregation":
             # Without a labelled term all of D_A's input stops: batch statistics would carry L_un to the labelled part.
@@ -256,8 +252,3 @@ class DCA(SemiSupervised):
         if self.pseudo_label == "mean":
             probabilities = probabilities + aggregated.float().softmax(1)
         return hard_labels(probabilities)
-
-
-def _first(maps: torch.Tensor, count: int) -> torch.Tensor:
-    """The first `count` of [B, C, *spatial]; unlike that of a slice, the gradient keeps the layout in memory."""
-    return functional.pad(maps, [0, 0] * (maps.dim() - 1) + [0, count - len(maps)]) if count < len(maps) else maps

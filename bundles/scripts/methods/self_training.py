@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from itertools import combinations
 
 import torch
 from torch import distributed
 
 from ..errors import UserError
 from ..losses import segmentation_loss
-from ..networks import SegmentationNet
+from ..networks import SegmentationNet, mean_over_mirror_images
 from ..settings import expect_at_least
 from .base import Method
 from .parts.pseudo_labels import hard_labels
@@ -56,8 +55,6 @@ class SelfTraining(Method):
         if not set(mirror) <= set(range(dims)):
             raise UserError(f"method self_training, mirror: expected axes from 0 to {dims - 1}, found {list(mirror)}")
         self.absent, self.rounds, self.mirror = absent, rounds, mirror
-        axes = sorted(2 + axis for axis in set(mirror))
-        self.flips = [flip for count in range(len(axes) + 1) for flip in combinations(axes, count)]
         self.teacher = deepcopy(predictor).requires_grad_(False).eval()
         self.round = 0
 
@@ -99,10 +96,11 @@ class SelfTraining(Method):
     @torch.no_grad()
     def _label(self, image_u: torch.Tensor) -> torch.Tensor:
         """The teacher's pseudo-labels [B, *spatial] of [B, C_in, *spatial]."""
-        total = torch.zeros((), device=image_u.device)
-        for axes in self.flips:  # added up one by one: memory does not grow with their number
-            total = total + self.teacher(image_u.flip(axes)).float().softmax(1).flip(axes)
-        return hard_labels(total)
+
+        def probabilities(image: torch.Tensor) -> torch.Tensor:
+            return self.teacher(image).float().softmax(1)
+
+        return hard_labels(mean_over_mirror_images(probabilities, image_u, self.mirror))
 
 
 @torch.no_grad()

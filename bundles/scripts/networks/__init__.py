@@ -10,6 +10,7 @@ from .diffusion import LabelDiffusion
 from .ema import MovingAverage, move_towards
 from .encoder_decoder import Decoder, Encoder, SegmentationNet
 from .location import LocationHead
+from .mirroring import mean_over_mirror_images
 from .normalisation import frozen_statistics
 from .precision import autocast_dtype, miscomputed_in_bfloat16
 from .stitching import stitch
@@ -30,6 +31,7 @@ __all__ = [
     "VoxelCritic",
     "autocast_dtype",
     "frozen_statistics",
+    "mean_over_mirror_images",
     "miscomputed_in_bfloat16",
     "move_towards",
     "recompute_finest_levels",

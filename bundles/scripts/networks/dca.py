@@ -43,6 +43,11 @@ def _channels(out: Any, maps: torch.Tensor, channels: Sequence[int] | None) -> t
     return convolve(maps, weight, bias)
 
 
+def _first(maps: torch.Tensor, count: int) -> torch.Tensor:
+    """The first `count` of [B, C, *spatial]; unlike that of a slice, the gradient keeps the layout in memory."""
+    return functional.pad(maps, [0, 0] * (maps.dim() - 1) + [0, count - len(maps)]) if count < len(maps) else maps
+
+
 def mean_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Two predictions' logits [B, C, *spatial] to logits whose softmax is the mean of theirs."""
     return (0.5 * (first.softmax(1) + second.softmax(1))).clamp_min(1e-8).log()
@@ -218,15 +223,22 @@ class DCANet(nn.Module):
 
         A residual D_A adds them to the `stitched` logits, which it makes where they are not given.
         """
-        logits = self.aggregation(features, maps)
+        return self._on_stitched(self.aggregation(features, maps), maps, stitched)
+
+    def _on_stitched(
+        self, logits: torch.Tensor, maps: list[list[torch.Tensor]], stitched: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """D_A's logits as `aggregate` returns them."""
         if self.residual:
             base = self.stitched(maps[-1]) if stitched is None else stitched
             logits = logits + base.detach()
         return logits
 
     @torch.jit.unused
-    def expert_outputs(self, maps: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+    def expert_outputs(self, maps: list[list[torch.Tensor]], count: int) -> list[list[torch.Tensor]]:
         """The maps of `decode_experts` to the logits of each expert: its own, then half, a quarter, ... as fine.
+
+        They are those of the first `count` images.
 
         They are [B, C, *spatial]. With own channels only those that the expert has are computed, [B, 1 + G, *spatial]:
         background, then its group's classes by their ids. A softmax over them equals one over `expert_logits`.
@@ -235,16 +247,14 @@ class DCANet(nn.Module):
         for i, expert in enumerate(self.experts):
             own = [0, *self.groups[i]] if self.own_channels else None
             levels = zip([expert.out, *expert.coarse_outs], reversed(maps), strict=False)
-            outputs.append([_channels(out, level[i], own) for out, level in levels])
+            outputs.append([_channels(out, _first(level[i], count), own) for out, level in levels])
         return outputs
 
     @torch.jit.unused
     def aggregated_outputs(self, features: list[torch.Tensor], maps: list[list[torch.Tensor]]) -> list[torch.Tensor]:
         """What `aggregate` returns, then D_A's logits of half, a quarter, ... of the size."""
         own = self.aggregation.maps(features, maps)
-        logits = self.aggregation.out(own[-1])
-        if self.residual:
-            logits = logits + self.stitched(maps[-1]).detach()
+        logits = self._on_stitched(self.aggregation.out(own[-1]), maps)
         return [logits, *coarse_logits(self.aggregation.coarse_outs, own)]
 
     def decode(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:

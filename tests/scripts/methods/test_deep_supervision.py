@@ -89,7 +89,7 @@ def test_experts_of_own_channels_put_out_only_these_at_every_resolution():
     image = torch.rand(1, 1, 32, 32)
     maps = net.decode(image)[1]
     masked = net.expert_logits(maps[-1]).softmax(2)
-    for expert, (group, outputs) in enumerate(zip(GROUPS, net.expert_outputs(maps), strict=True)):
+    for expert, (group, outputs) in enumerate(zip(GROUPS, net.expert_outputs(maps, len(image)), strict=True)):
         assert [tuple(z.shape) for z in outputs] == [(1, 1 + len(group), size, size) for size in (32, 16, 8)]
         torch.testing.assert_close(outputs[0].softmax(1), masked[expert][:, [0, *group]])
 
@@ -127,7 +127,7 @@ def test_in_experts_the_foreign_classes_are_background_at_every_resolution():
     method = DCA(experts(True), teacher_decay=0.0, mix="none").eval()
     image, label, _ = batch()
     maps = method.predictor.decode(image)[1]
-    outputs = method.predictor.expert_outputs(maps)
+    outputs = method.predictor.expert_outputs(maps, len(image))
     swapped = torch.tensor([0, 1, 2, 4, 3, 5])[label]  # classes of the medium expert change places
     gradients = []
     for ids in (label, swapped):
