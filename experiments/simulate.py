@@ -1,7 +1,7 @@
-"""`python -m experiments.simulate`: does labelling the patients that the experts disagree on most beat labelling any?
+"""`python -m experiments.simulate`: does labelling patients of some choice beat labelling any?
 
-For every seed, a model is trained with the labels of some patients. Then more patients get their label: in one arm
-those on which this model's experts disagree most, in the other any. Both arms train from scratch, alike.
+For every seed, a model is trained with the labels of some patients. Then more patients get their label, in each arm
+by another rule, which sees this model's predictions and features. All arms train from scratch, alike.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from tools.compare.plan import plan
 from tools.compare.request import Request, find_bundle, read_seeds
 from tools.compare.state import LOG, MODEL, TEST, VALIDATION, is_finished, read_state
 
-START, ARMS = "start", ("disagreement", "random")
+START = "start"
+ARMS = {
+    "disagreement": "those on which the experts disagree most",
+    "coverage": "one after the other what leaves all patients closest to a labelled one (`coverage.gains`)",
+    "mixture": "the same, where a patient counts as much as the experts disagree on it",
+    "random": "any",
+}
 METHOD = "dca"
 PERCENT = 10  # under which a split lists its labelled patients, however many they are
 SCORES = "summary_native_mm.csv"
@@ -93,18 +99,40 @@ def _one_seed(
         return _train(args, roles, sorted(order), arm, seed, labelled)
 
     start = trained(START, first)
-    scores = _scored(args, start, others)
-    ranked = sorted(others, key=lambda patient: -scores[patient]["disagreement"])
-    chosen = {"disagreement": ranked[: args.more], "random": others[: args.more]}
+    found = _looked_at(args, start, order)
+    doubt = {patient: found[patient]["disagreement"] for patient in others}
+    features = {patient: found[patient]["features"] for patient in order}
+    chosen = {
+        "disagreement": sorted(others, key=lambda patient: -doubt[patient])[: args.more],
+        "coverage": _covering(features, first, args.more),
+        "mixture": _covering(features, first, args.more, doubt),
+        "random": others[: args.more],
+    }
     folders = {START: start} | {arm: trained(arm, first + chosen[arm]) for arm in ARMS}
     tail = class_groups((start / MODEL).with_suffix(".json"))[-1]
     rows = [
         {"seed": seed, "arm": arm, "labelled": first + chosen.get(arm, []), **_dice(folder, args.test, tail)}
         for arm, folder in folders.items()
     ]
-    pairs = [(one["disagreement"], one["error"]) for one in scores.values()]
+    pairs = [(found[patient]["disagreement"], found[patient]["error"]) for patient in others]
     rows[0]["rank_correlation"] = float(spearmanr(pairs).statistic)
     return rows
+
+
+def _covering(
+    features: Mapping[str, Sequence[float]],
+    labelled: Sequence[str],
+    count: int,
+    weights: Mapping[str, float] | None = None,
+) -> list[str]:
+    """The patients that `coverage.gains` asks for, one after the other."""
+    from tools.segment.coverage import gains
+
+    chosen: list[str] = []
+    for _ in range(count):
+        found = gains(features, [*labelled, *chosen], weights)
+        chosen.append(max(found, key=lambda patient: found[patient]))
+    return chosen
 
 
 def _train(
@@ -148,9 +176,9 @@ def _train(
     return folder
 
 
-def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Per patient, over its cases: mean disagreement, and mean error (1 - Dice) of the prediction."""
-    file = start / "disagreement.json"
+def _looked_at(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What this model says of each patient, means over its cases: disagreement, features, and error (1 - Dice)."""
+    file = start / "looked_at.json"
     if not file.is_file():
         import nibabel as nib
         import numpy as np
@@ -162,19 +190,21 @@ def _scored(args: argparse.Namespace, start: Path, patients: Sequence[str]) -> d
         segmenter = Segmenter(find_bundle(args.bundle), Options(model=start / MODEL))
         names = {c: str(c) for c in segmenter.groups}
         cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
-        scores = {}
+        found = {}
         for patient in patients:
-            found = []
+            scores, features = [], []
             for case in (case for case in cases if case["patient"] == patient):
                 result = segmenter(args.dataset_dir / case["image"])
                 label = np.asarray(nib.nifti1.load(args.dataset_dir / case["label"]).dataobj)
                 errors = differences(result.labels, label, len(names))
                 organs = by_group(result.disagreement or {}, segmenter.groups, names)
-                found.append((overall(organs), sum(errors.values()) / max(1, len(errors))))
-            disagreement, error = np.mean(found, axis=0)
-            scores[patient] = {"disagreement": float(disagreement), "error": float(error)}
-        write_json(file, scores)
-    return read_json(file, "scores of the patients")
+                scores.append((overall(organs), sum(errors.values()) / max(1, len(errors))))
+                features.append(result.features)
+            disagreement, error = np.mean(scores, axis=0).tolist()
+            mean = np.mean(features, axis=0).tolist()
+            found[patient] = {"disagreement": disagreement, "error": error, "features": mean}
+        write_json(file, found)
+    return read_json(file, "what a model says of the patients")
 
 
 def _dice(folder: Path, test: bool, tail: Sequence[int]) -> dict[str, float]:
@@ -193,11 +223,11 @@ def _report(rows: Sequence[Mapping[str, Any]]) -> str:
     table = {
         arm: np.array([[row["dice"], row["tail_dice"]] for row in rows if row["arm"] == arm]) for arm in (START, *ARMS)
     }
-    table["difference"] = table[ARMS[0]] - table[ARMS[1]]
+    table |= {f"{arm} - random": table[arm] - table["random"] for arm in ARMS if arm != "random"}
     for arm, values in table.items():
         means, spreads = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else values.mean(0) * np.nan
         pairs = ", ".join(f"{n} {m:.3f} ± {s:.3f}" for n, m, s in zip(("dice", "tail"), means, spreads, strict=True))
-        lines.append(f"mean  {arm:14}{pairs}")
+        lines.append(f"mean  {arm:22}{pairs}")
     found = [row["rank_correlation"] for row in rows if "rank_correlation" in row]
     lines.append(f"rank correlation of disagreement and error, mean over the seeds: {np.mean(found):.2f}")
     return "\n".join(lines)
@@ -206,5 +236,5 @@ def _report(rows: Sequence[Mapping[str, Any]]) -> str:
 if __name__ == "__main__":
     from tools.__main__ import run_command
 
-    what = "whether labelling what the experts disagree on beats labelling any studies"
+    what = "whether labelling studies of some choice beats labelling any"
     sys.exit(run_command("experiments.simulate", "python -m experiments.simulate", what, sys.argv[1:]))

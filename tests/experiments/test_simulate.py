@@ -25,6 +25,7 @@ def call(words: list[str]) -> int:
 
 GROUPING = {"grouping": {"groups": [[2], [3], [1]]}}
 GROUPS = {2: "head", 3: "medium", 1: "tail"}
+FEATURES = {1: [0.0], 2: [1.0], 3: [2.0], 4: [20.0], 5: [21.0], 6: [22.0]}  # of the patients, in two heaps
 
 
 class Arms(Trainings):
@@ -36,7 +37,7 @@ class Arms(Trainings):
         arm = Path(options["split_file"]).parent.name
         (Path(options["run_dir"]) / "models" / "model.json").write_text(json.dumps({"found": GROUPING}))
         if "evaluate_on" in options:
-            dice = {"start": 0.4, "disagreement": 0.6, "random": 0.5}[arm]
+            dice = {"start": 0.4, "disagreement": 0.6, "coverage": 0.7, "mixture": 0.3, "random": 0.5}[arm]
             leave_scores(Path(options["output_dir"]), (dice - 0.3, dice, dice + 0.3))
         return code
 
@@ -66,7 +67,7 @@ def simulate(
             for c in self.groups:  # the more disagreement, the greater the error
                 (places,) = np.nonzero(label.ravel() == c)
                 label.ravel()[places[: number * len(places) // 8]] = 0
-            return SimpleNamespace(labels=label, disagreement={1: number / 10})
+            return SimpleNamespace(labels=label, disagreement={1: number / 10}, features=np.array(FEATURES[number]))
 
     monkeypatch.setattr("tools.segment.segmenter.Segmenter", Segmenter)
 
@@ -91,7 +92,7 @@ def labelled(folder: Path, seed: int, arm: str) -> list[str]:
     return list(patients)
 
 
-def test_one_arm_labels_the_patients_of_most_disagreement_and_all_else_is_equal(
+def test_each_arm_labels_by_its_rule_and_all_else_is_equal(
     simulate: Callable[..., tuple[int, str, str]], arms: Arms, tmp_path: Path
 ) -> None:
     code, printed, error = simulate("--seeds", "0,1")
@@ -100,19 +101,24 @@ def test_one_arm_labels_the_patients_of_most_disagreement_and_all_else_is_equal(
         (first,) = labelled(tmp_path, seed, "start")
         others = sorted({f"heart{number:03d}" for number in range(1, 7)} - {first})
         assert labelled(tmp_path, seed, "disagreement") == [first, *others[:-3:-1]]
+        covering = labelled(tmp_path, seed, "coverage")
+        middle = "heart005" if first in ("heart001", "heart002", "heart003") else "heart002"
+        assert covering[:2] == [first, middle]
+        assert len({*covering, *labelled(tmp_path, seed, "mixture")}) >= 3
         drawn = labelled(tmp_path, seed, "random")
         assert drawn[0] == first
         assert len(set(drawn)) == 3
     trained = [options for options in arms.options if "evaluate_on" not in options]
-    assert len(trained) == 6
+    assert len(trained) == 10
     for key in ("steps", "method", "percent", "dataset_dir"):
         assert len({options[key] for options in trained}) == 1
-    assert [options["seed"] for options in trained] == ["0"] * 3 + ["1"] * 3
-    assert "mean  difference    dice 0.100 ± 0.000, tail 0.100 ± 0.000" in printed
-    assert "mean  random        dice 0.500 ± 0.000, tail 0.200 ± 0.000" in printed
+    assert [options["seed"] for options in trained] == ["0"] * 5 + ["1"] * 5
+    assert "mean  disagreement - random dice 0.100 ± 0.000, tail 0.100 ± 0.000" in printed
+    assert "mean  mixture - random      dice -0.200 ± 0.000, tail -0.200 ± 0.000" in printed
+    assert "mean  random                dice 0.500 ± 0.000, tail 0.200 ± 0.000" in printed
     assert "error, mean over the seeds: 1.00" in printed
     runs = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
-    assert [run["arm"] for run in runs] == ["start", "disagreement", "random"] * 2
+    assert [run["arm"] for run in runs] == ["start", "disagreement", "coverage", "mixture", "random"] * 2
 
 
 def test_a_second_call_goes_on_where_the_first_ended(simulate: Callable[..., tuple[int, str, str]], arms: Arms) -> None:

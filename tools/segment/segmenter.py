@@ -22,6 +22,7 @@ from scripts.errors import UserError
 from scripts.files import sha256
 from scripts.inference.backends import for_inference
 from scripts.inference.native_grid import SLAB, LabelsOnImageGridd, resampled
+from scripts.networks import Encoder
 from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
 from scripts.settings import expect_device
 
@@ -45,6 +46,7 @@ class Result:
     affine: of the grid, [4, 4], RAS+.
     disagreement: per class that either names, 1 - Dice of the label map of D_A against that of the stitched experts;
         None for a network without experts.
+    features: [C], the encoder's deepest maps, averaged over the image; None where OpenVINO runs the network.
     probabilities: of the classes 1..K in 1 / 255, [X, Y, Z, K], if asked for.
     disagreement_map: half the sum over the classes of |p - q|, of the probabilities of D_A and of the stitched experts,
         in 1 / 255, [X, Y, Z], if asked for.
@@ -53,6 +55,7 @@ class Result:
     labels: NDArray[np.uint8]
     affine: NDArray[np.float64]
     disagreement: dict[int, float] | None
+    features: NDArray[np.float32] | None = None
     probabilities: NDArray[np.uint8] | None = None
     disagreement_map: NDArray[np.uint8] | None = None
 
@@ -96,8 +99,12 @@ class Segmenter:
         self.prediction = network.prediction if isinstance(network, DCANet) and not self.options.fast else None
         self.groups = _groups(network) if self.prediction else {}
         whole = _WithExperts(network) if self.prediction else network
+        self.pooled: list[torch.Tensor] = []  # features of the windows of the image that has the network
         amp, backend, mirror_axes = (parser.get_parsed_content(key) for key in ("amp", "backend", "mirror_axes"))
         self.network = for_inference(whole, self.device, amp, backend, mirror_axes)
+        encoder = next((part for part in network.modules() if isinstance(part, Encoder)), None)
+        if encoder is not None and backend == "torch":
+            encoder.register_forward_hook(self._pool)
         steps = parser.get_parsed_content("postprocessing").transforms
         self.transforms = [step for step in steps if not isinstance(step, Activationsd | SaveImaged)]
         self.alone = threading.Lock()
@@ -115,18 +122,24 @@ class Segmenter:
         item = dict(dataset[0])
         with self.alone, torch.no_grad():
             self.inferer.progress = progress
+            self.pooled.clear()
             own, *experts = self._probabilities(item)
             labels = self._labels(item, own)
             scores, difference = (self._disagreement(item, labels, own, experts)) if experts else (None, None)
             probabilities = self._native(item, own[1:]) if self.options.probabilities else None
             on_host = labels[0].to(torch.uint8).cpu()
+            features = torch.cat(self.pooled).mean(0).cpu().numpy() if self.pooled else None
         return Result(
             labels=on_host.numpy(),
             affine=labels.affine.cpu().numpy().astype(np.float64),
             disagreement=scores,
+            features=features,
             probabilities=None if probabilities is None else np.moveaxis(probabilities, 0, -1),
             disagreement_map=difference,
         )
+
+    def _pool(self, encoder: nn.Module, images: Any, maps: list[torch.Tensor]) -> None:
+        self.pooled.append(maps[-1].float().flatten(2).mean(-1))
 
     def _probabilities(self, item: dict[str, Any]) -> Sequence[MetaTensor]:
         """The network's predictions [C, *network grid]: its own, and for one with experts those of `_WithExperts`."""

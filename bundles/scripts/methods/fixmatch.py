@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 
 from ..losses import segmentation_loss, soft_dice, voxel_cross_entropy
@@ -44,6 +47,12 @@ class FixMatch(SemiSupervised):
     """
 
     network = SegmentationNet
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "unsup_weight": (0.3, 3.0),
+        "absent": ("smooth",),
+        "threshold": (0.8,),
+        "jitter": (0.25,),
+    }
 
     def __init__(
         self,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any, ClassVar
 
 import torch
 from torch import distributed
@@ -45,6 +46,7 @@ class SelfTraining(Method):
     """
 
     network = SegmentationNet
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {"absent": ("smooth",), "rounds": (3,)}
 
     def __init__(
         self, predictor: SegmentationNet, absent: str = "skip", rounds: int = 2, mirror: Sequence[int] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -57,6 +58,7 @@ class TAK(GA):
 
     network = ClassCodeNet
     published: ClassVar[dict[str, Any]] = {**GA.published, "voxels": 40}
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**GA.tuning, "contrast_weight": (0.03, 0.3)}
 
     def __init__(
         self,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 
 from ..networks import SegmentationNet
@@ -35,6 +38,7 @@ class UniMatch(FixMatch):
     Raises:
         UserError: an unknown loss.
     """
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**FixMatch.tuning, "dropout": (0.3,)}
 
     def __init__(
         self,

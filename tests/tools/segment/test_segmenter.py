@@ -69,6 +69,24 @@ def test_after_the_windows_are_merged_no_copy_of_the_probabilities_is_made(
     assert live.peak < held[0] + 0.85 * probabilities
 
 
+def test_features_are_the_means_of_the_encoders_deepest_maps_of_this_image_only(
+    synapse_run: tuple[Path, str], image: Path
+) -> None:
+    one_window = [*SETTINGS, "spacing=[2,2,2]", "patch_size=[48,48,48]", "crop_foreground=False", "amp=False"]
+    segmenter = Segmenter(SYNAPSE, Options(model=synapse_run[0] / "models", settings=one_window))
+    segmenter(image)
+    found = segmenter(image).features
+    dataset = segmenter.dataset
+    dataset.data = [{segmenter.key: str(image)}]
+    values = dataset[0][segmenter.key][None].as_tensor()
+    missing = [(48 - n) // 2 for n in values.shape[:1:-1] for _ in range(2)]
+    with torch.no_grad():
+        maps = segmenter.parser.get_parsed_content("network").encoder(torch.nn.functional.pad(values, missing))
+    assert found is not None
+    assert found.shape == (maps[-1].shape[1],)
+    np.testing.assert_allclose(found, maps[-1].mean((0, 2, 3, 4)).numpy(), rtol=1e-4, atol=1e-6)
+
+
 def test_the_bundles_own_softmax_is_not_applied_a_second_time(synapse_run: tuple[Path, str], image: Path) -> None:
     segmenter = Segmenter(SYNAPSE, Options(model=synapse_run[0] / "models", probabilities=True, settings=SETTINGS))
     segmenter.network = lambda x: torch.arange(CLASSES).view(1, -1, 1, 1, 1).expand(len(x), -1, *x.shape[2:]).float()
