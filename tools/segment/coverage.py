@@ -15,9 +15,9 @@ def gains(
 ) -> dict[str, float]:
     """What share of the distances to the nearest labelled image a label of each other image would take away.
 
-    The distance of an image is Euclidean, in features that are scaled to one variance over all images. Without a labelled
-    image all of them are equally far. So the first image asked for is the most typical, the medoid of all, and each
-    further one is typical of those that are still far from a label (greedy k-medoids).
+    The distance of an image is Euclidean, in features that are scaled to one variance over all images. Without a
+    labelled image all of them are equally far. So the first image asked for is the most typical, the medoid of all, and
+    each further one is typical of those that are still far from a label (greedy k-medoids).
 
     Args:
         features: of every image, the labelled ones included, the same number of each.

@@ -84,8 +84,8 @@ def create_predictor(
         UserError: an unknown method or option.
     """
     cls, variant = _resolve(method)
-    recommended = cls.volumes_network if common.get("spatial_dims") == 3 else {}
-    chosen = dict(cls.published_network if preset == "published" else recommended)
+    recommended = {**cls.recommended_network, **(cls.volumes_network if common.get("spatial_dims") == 3 else {})}
+    chosen = dict(cls.published_network) if preset == "published" else recommended
     chosen |= dict(variant.network_options) | {k: v for k, v in common.items() if v is not None} | dict(options or {})
     return _call(cls.network, f"network of method {method}", chosen)
 
@@ -143,9 +143,7 @@ def learning_rate(method: str, preset: str, spatial_dims: int, otherwise: float)
 
 def preset_options(cls: type[Method], preset: str, spatial_dims: int) -> dict[str, Any]:
     """The options of a method under a preset that differ from its defaults, for slices (2) or volumes (3)."""
-    if preset == "published":
-        return published_options(cls, spatial_dims)
-    return dict(cls.volumes) if spatial_dims == 3 else {}
+    return published_options(cls, spatial_dims) if preset == "published" else dict(cls.recommended)
 
 
 def published_options(cls: type[Method], spatial_dims: int) -> dict[str, Any]:

@@ -21,9 +21,9 @@ class Method(nn.Module):
     the method's state dict resumes it exactly.
 
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
-    where they differ from the defaults, which are the ones this project recommends, and `published_3d` those that are
-    of volumes only; `volumes` and `volumes_network` hold what this project recommends for volumes where that differs
-    from the defaults; `published_lr` holds the learning rates of the released code, by spatial dimensions, for SGD;
+    where they differ from the defaults, and `published_3d` those that are of volumes only; `recommended` and
+    `recommended_network` hold what this project recommends where that differs from the defaults, and `volumes_network`
+    what is of volumes only; `published_lr` holds the learning rates of the released code for SGD, by spatial dimensions;
     `unlabelled` says whether the method looks at unlabelled images at all; `rounds`, in how many equal parts it trains,
     of which each has the whole schedule of the learning rate; `tuning` holds values to try of its most important
     options, besides the defaults (`python -m tools compare --tune`).
@@ -36,7 +36,8 @@ class Method(nn.Module):
     published: ClassVar[Mapping[str, Any]] = {}
     published_3d: ClassVar[Mapping[str, Any]] = {}
     published_network: ClassVar[Mapping[str, Any]] = {}
-    volumes: ClassVar[Mapping[str, Any]] = {}
+    recommended: ClassVar[Mapping[str, Any]] = {}
+    recommended_network: ClassVar[Mapping[str, Any]] = {}
     volumes_network: ClassVar[Mapping[str, Any]] = {}
     published_lr: ClassVar[Mapping[int, float]] = {2: 0.01}
     unlabelled: ClassVar[bool] = True

@@ -77,13 +77,9 @@ class DCA(SemiSupervised):
         "mix": "none",
     }
     published_network: ClassVar[dict[str, Any]] = {"stitching": "logits"}
-    volumes: ClassVar[dict[str, Any]] = {"unsup_experts": True}
-    volumes_network: ClassVar[dict[str, Any]] = {
-        "residual": True,
-        "dfam": "none",
-        "expert_channels": "own",
-        "expert_levels": 3,
-    }
+    recommended: ClassVar[dict[str, Any]] = {"unsup_experts": True}
+    recommended_network: ClassVar[dict[str, Any]] = {"expert_channels": "own", "expert_levels": 3}
+    volumes_network: ClassVar[dict[str, Any]] = {"residual": True, "dfam": "none"}
     tuning: ClassVar[Mapping[str, Sequence[Any]]] = MeanTeacherCopyPaste.tuning  # that of its control
 
     def __init__(

@@ -38,6 +38,7 @@ class UniMatch(FixMatch):
     Raises:
         UserError: an unknown loss.
     """
+
     tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**FixMatch.tuning, "dropout": (0.3,)}
 
     def __init__(

@@ -44,8 +44,12 @@ VARIANTS: dict[str, Variant] = {
     "mean_teacher_cp_jitter": Variant("mean_teacher_cp", {"jitter": 0.4}),
     # GA's ramp as released, where TAK's is that of `ga`: over 70 000 steps of a training that ends after 17 000.
     "ga_released_ramp": Variant("ga", {"ramp_length": 4.118}),
-    # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM, at all levels. For slices
-    # the last is DCA itself; for volumes DCA has no DFAM, and its experts lack the finest level.
+    # DCA with experts as fine as D_A, which learn from labels only, and the DFAM.
+    "dca_plain": Variant(
+        "dca", {"unsup_experts": False}, {"dfam": "raw", "expert_levels": 4, "expert_channels": "all"}
+    ),
+    # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM. For slices the last is DCA
+    # itself; for volumes DCA has no DFAM.
     "dca_no_split": Variant(
         "dca", {"label_split": False}, {"stitching": "mean", "dfam": "none", "expert_channels": "all"}
     ),

@@ -259,7 +259,8 @@ def test_dca():
     An expert: CE = ln 4, D = mean of 1 - 2 (1/4 3/4) / (1/16 + 3/4) and 1 - 2 (1/16) / (1/16 + 1/4); L = 0.977763.
     The stitched experts say background: L_seg of D_A = 0.957853, ten times.
     """
-    method = small_method("dca", num_classes=3, network={"stitching": "logits"}, **METHODS["dca"].published)
+    network = {"stitching": "logits", "expert_levels": 4, "expert_channels": "all"}
+    method = small_method("dca", num_classes=3, network=network, **METHODS["dca"].published)
     method.predictor.set_groups([[1], [2], [3]])
     for module in method.modules():
         if isinstance(module, torch.nn.Conv2d) and module.out_channels == 4 and module.bias is not None:

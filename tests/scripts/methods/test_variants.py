@@ -127,18 +127,17 @@ def test_check_accepts_variants_and_names_their_groups_and_mistakes(abdomen_phan
 VOLUMES = NETWORK | {"style": "vnet", "spatial_dims": 3}
 
 
-def test_for_volumes_dca_and_its_variants_build_on_the_stitched_experts_which_are_half_as_fine():
+@pytest.mark.parametrize("data", [NETWORK, VOLUMES], ids=["slices", "volumes"])
+def test_experts_of_dca_and_its_variants_are_half_as_fine_and_put_out_their_own_classes(data):
     for name in ("dca", *(name for name, variant in VARIANTS.items() if variant.method == "dca")):
-        predictor = create_predictor(name, **VOLUMES)
-        assert predictor.residual
-        assert (predictor.coarser, predictor.own_channels) == (
-            1.0 if name == "dca_dfam" else 2.0,
-            name != "dca_no_split",
-        )
-        published = create_predictor(name, "published", **VOLUMES)
+        predictor = create_predictor(name, **data)
+        assert predictor.residual == (data is VOLUMES)
+        assert predictor.coarser == (1.0 if name in ("dca_dfam", "dca_plain") else 2.0)
+        assert predictor.own_channels == (name not in ("dca_no_split", "dca_plain"))
+        published = create_predictor(name, "published", **data)
         assert (published.residual, published.coarser) == (False, 1.0)
-    assert not create_predictor("dca", **VOLUMES, residual=False).residual
-    assert create_predictor("dca", options={"expert_levels": 4}, **VOLUMES).coarser == 1.0
+    assert not create_predictor("dca", **data, residual=False).residual
+    assert create_predictor("dca", options={"expert_levels": 4}, **data).coarser == 1.0
 
 
 def test_for_volumes_only_dca_with_dfam_and_dca_as_published_have_one():
@@ -146,11 +145,13 @@ def test_for_volumes_only_dca_with_dfam_and_dca_as_published_have_one():
         keys = create_predictor(name, preset, **VOLUMES).state_dict()
         return len({key.split(".")[2] for key in keys if "attend" in key})
 
-    assert [levels("dca"), levels("dca_plus"), levels("dca_dfam"), levels("dca", "published")] == [0, 0, 4, 4]
+    assert [levels("dca"), levels("dca_plus"), levels("dca", "published")] == [0, 0, 4]
+    assert [levels("dca_dfam"), levels("dca_plain")] == [4, 4]
 
 
-def test_for_volumes_the_experts_of_dca_learn_from_pseudo_labels_unless_it_is_as_published(sizes):
-    def learns(preset):
-        return create_method("dca", create_predictor("dca", preset, **VOLUMES), preset, label_files=["x"]).unsup_experts
+@pytest.mark.parametrize("data", [NETWORK, VOLUMES], ids=["slices", "volumes"])
+def test_the_experts_of_dca_learn_from_pseudo_labels_unless_it_is_plain_or_as_published(data, sizes):
+    def learns(name, preset="cpu"):
+        return create_method(name, create_predictor(name, preset, **data), preset, label_files=["x"]).unsup_experts
 
-    assert (learns("cpu"), learns("published"), build("dca").unsup_experts) == (True, False, False)
+    assert (learns("dca"), learns("dca", "published"), learns("dca_plain")) == (True, False, False)
