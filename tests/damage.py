@@ -59,3 +59,34 @@ def overwrite_some(path: Path) -> None:
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
     path.write_bytes(content)
+
+
+def swap(a: int, b: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Two classes exchanged."""
+    return lambda label: np.where(label == a, b, np.where(label == b, a, label)).astype(label.dtype)
+
+
+def scattered(number: int) -> Callable[[np.ndarray], np.ndarray]:
+    """As many voxels of a class again, apart from it and from each other."""
+
+    def change(label: np.ndarray) -> np.ndarray:
+        changed = label.copy()
+        free = np.zeros(label.shape, bool)
+        free[::3, ::3, ::3] = True
+        places = np.flatnonzero(free & (label == 0))
+        changed.ravel()[places[: (label == number).sum()]] = number
+        return changed
+
+    return change
+
+
+def most_of(number: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Next to nothing left of a class."""
+
+    def change(label: np.ndarray) -> np.ndarray:
+        changed = label.copy()
+        places = np.flatnonzero(label == number)
+        changed.ravel()[places[max(2, len(places) // 40) :]] = 0
+        return changed
+
+    return change

@@ -71,6 +71,10 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
     """
     again = "download or export the file again"
     expected = "a 3D NIfTI volume"
+    if not path.is_file():  # a pipe or a device would never end
+        found = "something that is not a file" if path.exists() else "no such file"
+        findings.add(path, expected, found, "restore the file, or correct the path")
+        return None
     try:
         data = path.read_bytes()
         content = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
@@ -82,6 +86,9 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
         if len(image.shape) != 3:
             size = " x ".join(map(str, image.shape))
             findings.add(path, expected, f"{len(image.shape)}D ({size})", "export the file as one 3D volume")
+            return None
+        if 0 in image.shape:
+            findings.add(path, expected, f"no voxel (shape {image.shape})", again)
             return None
         values = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
@@ -119,14 +126,7 @@ def build_cases(
 
 def _record(files: CaseFiles, labels: Mapping[int, str], root: Path, findings: Findings) -> dict[str, Any] | None:
     before = len(findings.lines)
-    image = read_volume(files.image, findings)
-    label = read_volume(files.label, findings) if files.label else None
-    if image is not None:
-        _check_image(files, image, findings)
-    if files.label and label is not None:
-        _check_label(files.label, label, labels, findings)
-        if image is not None:
-            _check_pair(files.label, label, image, findings)
+    image, label = read_case(files, labels, findings)
     if image is None or len(findings.lines) > before:
         return None
     case: dict[str, Any] = {"id": files.id, "patient": files.patient}
@@ -145,6 +145,21 @@ def _record(files: CaseFiles, labels: Mapping[int, str], root: Path, findings: F
         case["sha256"]["label"] = label.sha256
         case["voxels"] = {str(k): int((label.values == k).sum()) for k in labels if k != 0}
     return case
+
+
+def read_case(
+    files: CaseFiles, labels: Mapping[int, str], findings: Findings
+) -> tuple[Volume | None, Volume | None]:
+    """Image and label of a case, None for what cannot be read; whatever is wrong with them goes into `findings`."""
+    image = read_volume(files.image, findings)
+    label = read_volume(files.label, findings) if files.label else None
+    if image is not None:
+        _check_image(files, image, findings)
+    if files.label and label is not None:
+        _check_label(files.label, label, labels, findings)
+        if image is not None:
+            _check_pair(files.label, label, image, findings)
+    return image, label
 
 
 def _check_image(files: CaseFiles, image: Volume, findings: Findings) -> None:

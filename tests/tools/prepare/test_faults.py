@@ -76,7 +76,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "broken link": (
         lambda s: ((s / FRAME).unlink(), (s / FRAME).symlink_to("annex")),
         FRAME,
-        "No such file or directory",
+        "found no such file",
     ),
     "NaN and Inf": (add_nan, FRAME, "expected finite intensities, found 2 voxels of NaN or Inf"),
     "NaN in a label": (

@@ -1,0 +1,1 @@
+"""`python -m tools doctor`: what a data set holds, and what is wrong with it."""

@@ -1,0 +1,202 @@
+"""From a datalist to findings and a fingerprint: every file is read once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from scripts.data.datalists import patients_by_role
+from scripts.errors import UserError
+from scripts.files import read_json
+
+from ..common.case_files import CaseFiles, read_case
+from ..common.findings import Findings
+from .checks import Case, check_all, check_case
+from .facts import facts_of
+from .findings import ERROR, WARNING, Finding
+
+ANEW = "make the datalist anew"
+
+
+def examine(
+    datalist: Path, split: Path | None, percent: float | None, workers: int, done: Callable[[], None]
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Look at every case of a datalist.
+
+    Args:
+        datalist: the file, whose folder the cases' paths start from.
+        split: split file, if the roles are known.
+        percent: share of the training patients whose labels may be used; None: of any patient that has them.
+        workers: how many cases are read at once.
+        done: called after each case.
+
+    Returns:
+        Findings, and the fingerprint: what the data set holds, as plain values for JSON.
+
+    Raises:
+        UserError: a datalist that is missing or no JSON object.
+    """
+    content = read_json(datalist, "datalist")
+    findings: list[Finding] = []
+    names = _class_names(content, datalist, findings)
+    records = list(_records(content, datalist, findings))
+    roles = _roles(split, percent, {str(record["patient"]) for record in records}, findings)
+
+    def look(record: Mapping[str, Any]) -> tuple[list[Finding], Case | None]:
+        found = _look(record, datalist.parent, names, content.get("modality"), roles)
+        done()
+        return found
+
+    cases = []
+    with ThreadPoolExecutor(workers) as pool:
+        for problems, case in pool.map(look, records):
+            findings += problems
+            if case is not None:
+                cases.append(case)
+                findings += check_case(case)
+    findings += check_all(cases, names)
+    return findings, _fingerprint(content, cases, names)
+
+
+class _Gathered(Findings):
+    """Takes what reading a case finds as findings of the doctor."""
+
+    def __init__(self, image: Path, findings: list[Finding]) -> None:
+        super().__init__()
+        self.image, self.findings = image, findings
+
+    def add(self, file: Path, expected: str, found: str, fix: str) -> None:
+        kind = "image" if file == self.image else "label"
+        self.findings.append(Finding(ERROR, kind, str(file), expected, found, fix))
+
+
+def _class_names(content: Mapping[str, Any], datalist: Path, findings: list[Finding]) -> dict[int, str]:
+    labels = content.get("labels")
+    if not isinstance(labels, dict) or not all(str(key).isdecimal() and len(str(key)) < 6 for key in labels):
+        found = f"{type(labels).__name__}" if not isinstance(labels, dict) else "other keys"
+        findings.append(Finding(ERROR, "datalist", str(datalist), 'class names by number at "labels"', found, ANEW))
+        return {}
+    return {int(key): str(name) for key, name in labels.items() if int(key)}
+
+
+def _records(content: Mapping[str, Any], datalist: Path, findings: list[Finding]) -> Iterator[dict[str, Any]]:
+    """The cases that can be looked at; of the others it is told why not."""
+    cases = content.get("cases")
+    if not isinstance(cases, list) or not cases:
+        found = "an empty list" if cases == [] else type(cases).__name__
+        findings.append(Finding(ERROR, "datalist", str(datalist), 'a list of cases at "cases"', found, ANEW))
+        return
+    seen = Counter[str]()
+    for number, case in enumerate(cases):
+        wrong = [key for key in ("id", "patient", "image") if not isinstance(case, dict) or not _is_name(case.get(key))]
+        if isinstance(case, dict) and "label" in case and not _is_name(case["label"]):
+            wrong.append("label")
+        if wrong:
+            where = f"{datalist}, case {number}"
+            findings.append(Finding(ERROR, "datalist", where, f"text at {', '.join(wrong)}", "none", ANEW))
+            continue
+        seen[str(case["id"])] += 1
+        if seen[str(case["id"])] == 2:
+            found = f"{case['id']} twice"
+            findings.append(Finding(ERROR, "datalist", str(datalist), "each id once", found, "give each case its own"))
+        yield case
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value)) < 4096
+
+
+def _roles(split: Path | None, percent: float | None, present: set[str], findings: list[Finding]) -> dict[str, str]:
+    if split is None:
+        return {}
+    try:
+        roles = patients_by_role(split, percent or 100)
+        if percent is None:
+            roles["train"] = roles.pop("labelled")
+    except UserError as error:
+        fix = "correct the split file"
+        findings.append(Finding(ERROR, "split", str(split), "a split that can be used", str(error), fix))
+        return {}
+    for role, patients in roles.items():
+        absent = [patient for patient in map(str, patients) if patient not in present]
+        if absent:
+            found = f"none of {len(absent)} {role} patients, such as {absent[0]}"
+            fix = "prepare the whole data set, or pass a split of these patients"
+            severe = WARNING if role == "test" else ERROR
+            findings.append(Finding(severe, "split", str(split), "patients of the datalist", found, fix))
+    return {str(patient): role for role, patients in roles.items() for patient in patients}
+
+
+def _look(
+    record: Mapping[str, Any], root: Path, names: Mapping[int, str], modality: Any, roles: Mapping[str, str]
+) -> tuple[list[Finding], Case | None]:
+    """Read a case's files, as `prepare` does, and measure them."""
+    image = root / str(record["image"])
+    label = (
+        root / str(record["label"]) if "label" in record and names else None
+    )  # without names there is no rule for it
+    role = roles.get(str(record["patient"]), "")
+    problems: list[Finding] = []
+    if "label" not in record and role in ("labelled", "validation", "test"):
+        fix = "label it, or take the patient out of this role"
+        problems.append(Finding(ERROR, "missing label", str(image), f"a label, of a {role} case", "none", fix))
+    known = record.get("modality", modality)
+    known = known if known in ("CT", "MR") else None
+    files = CaseFiles(str(record["id"]), str(record["patient"]), image, label, modality=known)
+    volumes = read_case(files, {0: "background", **names}, _Gathered(image, problems))
+    read_image, read_label = volumes
+    if read_image is None:
+        return problems, None
+    for key, path, volume in zip(("image", "label"), (image, label), volumes, strict=True):
+        listed = record.get("sha256", {}).get(key) if isinstance(record.get("sha256"), dict) else None
+        if volume is not None and listed is not None and listed != volume.sha256:
+            fix = "run `prepare` again if the new file is right"
+            found = "another content"
+            problems.append(Finding(WARNING, "changed file", str(path), "the file that was listed", found, fix))
+    facts = facts_of(image, read_image, read_label)
+    shown = str(label) if read_label is not None else None
+    return problems, Case(files.id, files.patient, str(image), shown, known, role, facts)
+
+
+def _fingerprint(content: Mapping[str, Any], cases: Sequence[Case], names: Mapping[int, str]) -> dict[str, Any]:
+    facts = [case.facts for case in cases]
+    return {
+        "name": str(content.get("name", "")),
+        "cases": len(cases),
+        "patients": len({case.patient for case in cases}),
+        "labelled cases": sum(case.label is not None for case in cases),
+        "roles": dict(Counter(case.role for case in cases if case.role)),
+        "modalities": dict(Counter(case.modality or "unknown" for case in cases)),
+        "orientations": dict(Counter(one.orientation for one in facts)),
+        "voxel types": dict(Counter(one.kind for one in facts)),
+        "shape": _span([one.shape for one in facts]),
+        "spacing in mm": _span([one.spacing for one in facts]),
+        "intensities, percentiles 0.5, 25, 50, 75, 99.5": _span([one.percentiles for one in facts]),
+        "classes": {
+            name: _class_row([case.facts.classes[number] for case in cases if number in case.facts.classes])
+            for number, name in names.items()
+        },
+    }
+
+
+def _span(rows: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Smallest, median and largest of each column, to four digits."""
+    if not rows:
+        return {}
+    columns = np.array(rows, dtype=float)
+    found = {"smallest": columns.min(0), "median": np.median(columns, axis=0), "largest": columns.max(0)}
+    return {key: [float(f"{value:.4g}") for value in values] for key, values in found.items()}
+
+
+def _class_row(found: Sequence[Any]) -> dict[str, Any]:
+    if not found:
+        return {"cases": 0}
+    volumes = [one.millilitres for one in found]
+    numbers = {"smallest": min(volumes), "median": median(volumes), "largest": max(volumes)}
+    return {"cases": len(found)} | {f"ml, {key}": float(f"{value:.4g}") for key, value in numbers.items()}
