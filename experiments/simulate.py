@@ -199,9 +199,10 @@ def _looked_at(args: argparse.Namespace, start: Path, patients: Sequence[str]) -
                 errors = differences(result.labels, label, len(names))
                 organs = by_group(result.disagreement or {}, segmenter.groups, names)
                 scores.append((overall(organs), sum(errors.values()) / max(1, len(errors))))
+                assert result.features is not None  # torch runs the network here
                 features.append(result.features)
             disagreement, error = np.mean(scores, axis=0).tolist()
-            mean = np.mean(features, axis=0).tolist()
+            mean = np.stack(features).mean(0).tolist()
             found[patient] = {"disagreement": disagreement, "error": error, "features": mean}
         write_json(file, found)
     return read_json(file, "what a model says of the patients")

@@ -16,6 +16,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; margin: 0.5rem 0 2rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.7rem 0.3rem 0; border-bottom: 1px solid var(--line); }
 td { overflow-wrap: anywhere; }
+td.error, td.warning, td.note { white-space: nowrap; }
 .error { color: var(--error); font-weight: 600; } .warning { color: var(--warning); font-weight: 600; }
 .note { color: var(--note); }
 """
@@ -63,4 +64,4 @@ def _table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key} {_words(one)}" for key, one in value.items())
-    return " x ".join(f"{one:g}" for one in value) if isinstance(value, list) else str(value)
+    return ", ".join(f"{one:g}" for one in value) if isinstance(value, list) else str(value)

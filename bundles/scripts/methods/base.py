@@ -23,7 +23,7 @@ class Method(nn.Module):
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
     where they differ from the defaults, and `published_3d` those that are of volumes only; `recommended` and
     `recommended_network` hold what this project recommends where that differs from the defaults, and `volumes_network`
-    what is of volumes only; `published_lr` holds the learning rates of the released code for SGD, by spatial dimensions;
+    what is of volumes only; `published_lr` holds the released code's learning rates for SGD, by spatial dimensions;
     `unlabelled` says whether the method looks at unlabelled images at all; `rounds`, in how many equal parts it trains,
     of which each has the whole schedule of the learning rate; `tuning` holds values to try of its most important
     options, besides the defaults (`python -m tools compare --tune`).
