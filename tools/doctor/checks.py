@@ -70,7 +70,7 @@ AGAIN = "look at it, and export it again or leave it out"
 
 def check_all(cases: Sequence[Case], names: Mapping[int, str]) -> Iterator[Finding]:
     """What shows only beside other cases."""
-    for check in (_duplicates, _outliers, _class_outliers, _sides, _turned, _classes):
+    for check in (_duplicates, _orientations, _spacings, _intensities, _class_outliers, _sides, _turned, _classes):
         yield from check(cases, names)
 
 
@@ -104,37 +104,44 @@ def _roles(case: Case) -> str:
     return f" ({case.role})" if case.role else ""
 
 
-def _outliers(cases: Sequence[Case], names: Mapping[int, str]) -> Iterator[Finding]:
-    most = Counter(case.facts.orientation for case in cases).most_common(1)
-    for case in cases:
-        if case.facts.orientation != most[0][0] and len(cases) >= FEWEST:
-            words = f"{case.facts.orientation}"
+def _orientations(cases: Sequence[Case], names: Mapping[int, str]) -> Iterator[Finding]:
+    counts = Counter(case.facts.orientation for case in cases)
+    usual = max(counts, key=lambda axes: counts[axes], default="")
+    for case in cases if len(cases) >= FEWEST else ():
+        if case.facts.orientation != usual:
             fix = "nothing, if the file is right: networks see all in one orientation where the bundle says so"
-            yield Finding(NOTE, "orientation", case.image, f"{most[0][0]}, as of most", words, fix)
-    for axis in range(3):
-        usual = median([case.facts.spacing[axis] for case in cases]) if len(cases) >= FEWEST else math.nan
+            yield Finding(NOTE, "orientation", case.image, f"{usual}, as of most", case.facts.orientation, fix)
+
+
+def _spacings(cases: Sequence[Case], names: Mapping[int, str]) -> Iterator[Finding]:
+    for axis in range(3) if len(cases) >= FEWEST else ():
+        usual = median(case.facts.spacing[axis] for case in cases)
         for case in cases:
             own = case.facts.spacing[axis]
-            if own > SPACING_FACTOR * usual or own < usual / SPACING_FACTOR:
+            if not usual / SPACING_FACTOR <= own <= usual * SPACING_FACTOR:
                 expected = f"a spacing of about {usual:.4g} mm along axis {axis}, as of most"
                 yield Finding(WARNING, "spacing", case.image, expected, f"{own:.4g} mm", "check the header")
+
+
+def _intensities(cases: Sequence[Case], names: Mapping[int, str]) -> Iterator[Finding]:
+    """Images far from the others of their modality: CT, whose scale is fixed, by its tissue, others by their range."""
     by_modality = defaultdict(list)
     for case in cases:
         if not case.facts.constant:
             by_modality[case.modality].append(case)
     for modality, alike in by_modality.items():
-        if modality == "CT":  # its scale is fixed
+        if modality == "CT":
             values = [case.facts.tissue for case in alike]
-            far = _far(values, least=100.0)
-            what = "about {:.4g} HU as the median without air, as of most"
-        else:  # the spread, on a scale of factors
+            far, what = _far(values, least=100.0), "about {:.4g} HU as the median without air, as of most"
+        else:
             values = [case.facts.percentiles[-1] - case.facts.percentiles[0] for case in alike]
             far = _far([math.log(max(value, 1e-9)) for value in values], least=math.log(10))
             what = "a range of intensities of about {:.4g}, as of most"
         for case, value, odd in zip(alike, values, far, strict=True):
             if odd:
                 fix = "look at it: another protocol, another unit, or another body part"
-                yield Finding(WARNING, "intensities", case.image, what.format(median(values)), f"{value:.4g}", fix)
+                expected = what.format(np.nanmedian(values))
+                yield Finding(WARNING, "intensities", case.image, expected, f"{value:.4g}", fix)
 
 
 def _class_outliers(cases: Sequence[Case], names: Mapping[int, str]) -> Iterator[Finding]:
