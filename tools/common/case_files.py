@@ -147,9 +147,7 @@ def _record(files: CaseFiles, labels: Mapping[int, str], root: Path, findings: F
     return case
 
 
-def read_case(
-    files: CaseFiles, labels: Mapping[int, str], findings: Findings
-) -> tuple[Volume | None, Volume | None]:
+def read_case(files: CaseFiles, labels: Mapping[int, str], findings: Findings) -> tuple[Volume | None, Volume | None]:
     """Image and label of a case, None for what cannot be read; whatever is wrong with them goes into `findings`."""
     image = read_volume(files.image, findings)
     label = read_volume(files.label, findings) if files.label else None

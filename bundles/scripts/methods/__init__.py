@@ -84,8 +84,9 @@ def create_predictor(
         UserError: an unknown method or option.
     """
     cls, variant = _resolve(method)
-    recommended = {**cls.recommended_network, **(cls.volumes_network if common.get("spatial_dims") == 3 else {})}
-    chosen = dict(cls.published_network) if preset == "published" else recommended
+    chosen = dict(cls.published_network if preset == "published" else cls.recommended_network)
+    if preset != "published" and common.get("spatial_dims") == 3:
+        chosen |= cls.recommended_network_3d
     chosen |= dict(variant.network_options) | {k: v for k, v in common.items() if v is not None} | dict(options or {})
     return _call(cls.network, f"network of method {method}", chosen)
 
@@ -143,7 +144,9 @@ def learning_rate(method: str, preset: str, spatial_dims: int, otherwise: float)
 
 def preset_options(cls: type[Method], preset: str, spatial_dims: int) -> dict[str, Any]:
     """The options of a method under a preset that differ from its defaults, for slices (2) or volumes (3)."""
-    return published_options(cls, spatial_dims) if preset == "published" else dict(cls.recommended)
+    if preset == "published":
+        return published_options(cls, spatial_dims)
+    return {**cls.recommended, **(cls.recommended_2d if spatial_dims == 2 else {})}
 
 
 def published_options(cls: type[Method], spatial_dims: int) -> dict[str, Any]:

@@ -22,11 +22,11 @@ class Method(nn.Module):
 
     Class attributes: `network` builds the predictor; `published` and `published_network` hold the options of the paper
     where they differ from the defaults, and `published_3d` those that are of volumes only; `recommended` and
-    `recommended_network` hold what this project recommends where that differs from the defaults, and `volumes_network`
-    what is of volumes only; `published_lr` holds the released code's learning rates for SGD, by spatial dimensions;
-    `unlabelled` says whether the method looks at unlabelled images at all; `rounds`, in how many equal parts it trains,
-    of which each has the whole schedule of the learning rate; `tuning` holds values to try of its most important
-    options, besides the defaults (`python -m tools compare --tune`).
+    `recommended_network` hold what this project recommends where that differs from the defaults, `recommended_2d` and
+    `recommended_network_3d` what is of slices or of volumes only; `published_lr` holds the released code's learning
+    rates for SGD, by spatial dimensions; `unlabelled` says whether the method looks at unlabelled images at all;
+    `rounds`, in how many equal parts it trains, of which each has the whole schedule of the learning rate; `tuning`
+    holds values to try of its most important options, besides the defaults (`python -m tools compare --tune`).
 
     A step of a method does not wait for the host: no tensor's values decide on shapes, branches or numbers of Python.
     So it can be captured as a CUDA graph (`training.graphs`). `waits` says why, where a method cannot do without.
@@ -38,7 +38,8 @@ class Method(nn.Module):
     published_network: ClassVar[Mapping[str, Any]] = {}
     recommended: ClassVar[Mapping[str, Any]] = {}
     recommended_network: ClassVar[Mapping[str, Any]] = {}
-    volumes_network: ClassVar[Mapping[str, Any]] = {}
+    recommended_2d: ClassVar[Mapping[str, Any]] = {}
+    recommended_network_3d: ClassVar[Mapping[str, Any]] = {}
     published_lr: ClassVar[Mapping[int, float]] = {2: 0.01}
     unlabelled: ClassVar[bool] = True
     waits: ClassVar[str] = ""

@@ -46,7 +46,7 @@ VARIANTS: dict[str, Variant] = {
     "ga_released_ramp": Variant("ga", {"ramp_length": 4.118}),
     # DCA with experts as fine as D_A, which learn from labels only, and the DFAM.
     "dca_plain": Variant(
-        "dca", {"unsup_experts": False}, {"dfam": "raw", "expert_levels": 4, "expert_channels": "all"}
+        "dca", {"unsup_experts": False, "jitter": 0.0}, {"dfam": "raw", "expert_levels": 4, "expert_channels": "all"}
     ),
     # DCA's parts, which its ablation adds one by one: three experts; + label-split; + DFAM. For slices the last is DCA
     # itself; for volumes DCA has no DFAM.

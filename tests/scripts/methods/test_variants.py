@@ -155,3 +155,11 @@ def test_the_experts_of_dca_learn_from_pseudo_labels_unless_it_is_plain_or_as_pu
         return create_method(name, create_predictor(name, preset, **data), preset, label_files=["x"]).unsup_experts
 
     assert (learns("dca"), learns("dca", "published"), learns("dca_plain")) == (True, False, False)
+
+
+def test_the_network_sees_other_intensities_in_slices_only_and_not_as_published(sizes):
+    def jitter(name, data, preset="cpu"):
+        return create_method(name, create_predictor(name, preset, **data), preset, label_files=["x"]).jitter
+
+    assert [jitter("dca", NETWORK), jitter("dca", VOLUMES), jitter("dca", NETWORK, "published")] == [0.4, 0.0, 0.0]
+    assert [jitter("dca_plain", NETWORK), jitter("dca_plus", VOLUMES)] == [0.0, 0.4]

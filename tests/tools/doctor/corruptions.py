@@ -242,11 +242,11 @@ CORRUPTIONS: dict[str, Corruption] = {
         voxels(LABEL, damage.most_of(LIVER)), "warning", "class volume", LABEL, "ml of liver"
     ),
     "image under two patients": Corruption(
-        copied(nib.Nifti1Image), "error", "duplicate image", OTHER, "the same image in"
+        copied(nib.Nifti1Image), "error", "duplicate image", OTHER, "once the same image in"
     ),
     "image under two patients, stored along other axes": Corruption(
         copied(lambda v, a: nib.Nifti1Image(v, a).as_reoriented(nib.orientations.axcodes2ornt("PIL"))),
-        *("error", "duplicate image", OTHER, "the same image in"),
+        *("error", "duplicate image", OTHER, "once the same image in"),
     ),
     "image under two patients, with noise": Corruption(
         copied(
