@@ -79,7 +79,7 @@ class DCA(SemiSupervised):
     published_network: ClassVar[dict[str, Any]] = {"stitching": "logits"}
     recommended: ClassVar[dict[str, Any]] = {"unsup_experts": True}
     recommended_network: ClassVar[dict[str, Any]] = {"expert_channels": "own", "expert_levels": 3}
-    # MR has no scale of intensities. CT has one, and gains nothing from a change of it (docs/results/synapse.md).
+    # MR has no scale of intensities. CT has one, and gains nothing from a change of it (docs/explanation/method.md).
     recommended_2d: ClassVar[dict[str, Any]] = {"jitter": 0.4}
     recommended_network_3d: ClassVar[dict[str, Any]] = {"residual": True, "dfam": "none"}
     tuning: ClassVar[Mapping[str, Sequence[Any]]] = MeanTeacherCopyPaste.tuning  # that of its control
