@@ -34,13 +34,15 @@ UID = "1.2.5"
 
 @pytest.fixture(scope="module")
 def heart_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of the MR bundle that names several classes, untrained."""
+    """A network of the MR bundle that names several classes, untrained; of options that model.json has to tell."""
     folder = tmp_path_factory.mktemp("heart_models")
     torch.manual_seed(7)
-    predictor = create_predictor("dca", style="unet", spatial_dims=2, in_channels=1, num_classes=3, width=16)
+    options = {"expert_levels": 4, "expert_channels": "all"}
+    data = {"style": "unet", "spatial_dims": 2, "in_channels": 1, "num_classes": 3, "width": 16}
+    predictor = create_predictor("dca", options=options, **data)
     torch.nn.init.normal_(predictor.aggregation.out.weight)
     torch.save(predictor.state_dict(), folder / "model.pt")
-    about = {"method": "dca", "preset": "demo", "network": {}, "sha256": sha256(folder / "model.pt")}
+    about = {"method": "dca", "preset": "demo", "network": options, "sha256": sha256(folder / "model.pt")}
     (folder / "model.json").write_text(json.dumps(about))
     return folder
 
