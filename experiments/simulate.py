@@ -188,6 +188,7 @@ def _looked_at(args: argparse.Namespace, start: Path, patients: Sequence[str]) -
         from tools.segment.segmenter import Segmenter
 
         segmenter = Segmenter(find_bundle(args.bundle), Options(model=start / MODEL))
+        segmenter.collect_features()
         names = {c: str(c) for c in segmenter.groups}
         cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
         found = {}

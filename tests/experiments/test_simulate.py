@@ -61,6 +61,9 @@ def simulate(
             assert options.model is not None
             assert options.model.is_file()
 
+        def collect_features(self) -> None:
+            pass
+
         def __call__(self, image: Path) -> Any:
             number = int(image.name[5:8])  # heart003_ED.nii.gz
             label = np.asarray(nib.nifti1.load(data / "labels" / image.name).dataobj).copy()

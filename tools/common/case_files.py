@@ -54,13 +54,14 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class Volume:
-    """A NIfTI file in memory: values [X, Y, Z], affine [4, 4] and spacing in mm, axis codes, hash of the file."""
+    """A NIfTI file in memory: values [X, Y, Z], affine [4, 4], spacing in mm, axis codes, hash of the file, header."""
 
     values: NDArray[Any]
     affine: NDArray[np.float64]
     spacing: list[float]
     orientation: str
     sha256: str
+    header: Any
 
 
 def read_volume(path: Path, findings: Findings) -> Volume | None:
@@ -106,7 +107,7 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
     if None in axes or not np.isfinite(spacing).all():
         findings.add(path, "a finite, invertible affine", f"{image.affine[:3].tolist()}", "repair the header")
         return None
-    return Volume(values, image.affine, spacing, "".join(axes), hashlib.sha256(data).hexdigest())
+    return Volume(values, image.affine, spacing, "".join(axes), hashlib.sha256(data).hexdigest(), image.header)
 
 
 def build_cases(

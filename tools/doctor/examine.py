@@ -159,7 +159,7 @@ def _look(
             fix = "run `prepare` again if the new file is right"
             found = "another content"
             problems.append(Finding(WARNING, "changed file", str(path), "the file that was listed", found, fix))
-    facts = facts_of(image, read_image, read_label)
+    facts = facts_of(read_image, read_label)
     shown = str(label) if read_label is not None else None
     return problems, Case(files.id, files.patient, str(image), shown, known, role, facts)
 

@@ -7,16 +7,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..common.case_files import UNREADABLE, Volume
+from scripts.data.checks import grid_shift
+
+from ..common.case_files import Volume
 
 SIDE = 16  # voxels of a thumbnail's edge
 PERCENTILES = (0.5, 25, 50, 75, 99.5)
@@ -71,7 +73,7 @@ class Facts:
     classes: Mapping[int, ClassFacts] = field(default_factory=dict)
 
 
-def facts_of(path: Path, image: Volume, label: Volume | None) -> Facts:
+def facts_of(image: Volume, label: Volume | None) -> Facts:
     """Measure an image [X, Y, Z], and its label on the same grid."""
     axes = nib.orientations.io_orientation(image.affine)
     values = nib.orientations.apply_orientation(image.values, axes)
@@ -87,12 +89,12 @@ def facts_of(path: Path, image: Volume, label: Volume | None) -> Facts:
         kind=str(image.values.dtype),
         content=_hash(values),
         thumbnail=_thumbnail(values),
-        constant=bool(ordered[0] == ordered[-1] and finite.min(initial=ordered[0]) == finite.max(initial=ordered[0])),
+        constant=not finite.size or bool(finite.min() == finite.max()),
         repeated=sum(bool(np.array_equal(a, b)) for a, b in pairwise(middle)),
         percentiles=tuple(float(v) for v in np.percentile(ordered, PERCENTILES)),
         tissue=float(np.median(above)) if (above := ordered[ordered > AIR]).size else math.nan,
         affine_spacing=tuple(float(v) for v in np.linalg.norm(image.affine[:3, :3], axis=0)),
-        qform_shift=_qform_shift(path, image.values.shape),
+        qform_shift=_qform_shift(image),
         label_content=found[0],
         classes=found[1],
     )
@@ -115,8 +117,8 @@ def _label_facts(
             continue
         mask = numbers[box] == number
         count = int(mask.sum())
-        parts, found = ndimage.label(mask, np.ones((3, 3, 3)))
-        largest = int(np.bincount(parts.ravel())[1:].max()) if found else 0
+        parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+        largest = int(np.bincount(parts.ravel())[1:].max())
         centre = tuple(float(c + side.start) for c, side in zip(ndimage.center_of_mass(mask), box, strict=True))
         rank = None
         if picture is not None:
@@ -134,8 +136,6 @@ def _hash(values: NDArray[Any]) -> str:
 
 
 def _thumbnail(values: NDArray[Any]) -> NDArray[np.float32]:
-    if not values.size:
-        return np.zeros(SIDE**3, np.float32)
     whole = torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))[None].nan_to_num(0.0, 0.0, 0.0)
     coarse = torch.nn.functional.adaptive_avg_pool3d(whole, SIDE).double().flatten()
     coarse -= coarse.mean()
@@ -145,13 +145,10 @@ def _thumbnail(values: NDArray[Any]) -> NDArray[np.float32]:
     return found
 
 
-def _qform_shift(path: Path, shape: tuple[int, ...]) -> float | None:
+def _qform_shift(image: Volume) -> float | None:
     """How far qform and sform move a corner apart, in mm, where the header has both."""
-    from scripts.data.checks import grid_shift
-
     try:
-        header: Any = nib.nifti1.load(path).header
-        qform, sform = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
-    except (*UNREADABLE, AttributeError, np.linalg.LinAlgError):
+        qform, sform = image.header.get_qform(coded=True)[0], image.header.get_sform(coded=True)[0]
+    except (HeaderDataError, np.linalg.LinAlgError):
         return None
-    return None if qform is None or sform is None else grid_shift(qform, sform, shape)
+    return None if qform is None or sform is None else grid_shift(qform, sform, image.values.shape)

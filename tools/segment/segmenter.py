@@ -46,7 +46,7 @@ class Result:
     affine: of the grid, [4, 4], RAS+.
     disagreement: per class that either names, 1 - Dice of the label map of D_A against that of the stitched experts;
         None for a network without experts.
-    features: [C], the encoder's deepest maps, averaged over the image; None where OpenVINO runs the network.
+    features: [C], the encoder's deepest maps, averaged over the image, if asked for (`Segmenter.collect_features`).
     probabilities: of the classes 1..K in 1 / 255, [X, Y, Z, K], if asked for.
     disagreement_map: half the sum over the classes of |p - q|, of the probabilities of D_A and of the stitched experts,
         in 1 / 255, [X, Y, Z], if asked for.
@@ -102,9 +102,6 @@ class Segmenter:
         self.pooled: list[torch.Tensor] = []  # features of the windows of the image that has the network
         amp, backend, mirror_axes = (parser.get_parsed_content(key) for key in ("amp", "backend", "mirror_axes"))
         self.network = for_inference(whole, self.device, amp, backend, mirror_axes)
-        encoder = next((part for part in network.modules() if isinstance(part, Encoder)), None)
-        if encoder is not None and backend == "torch":
-            encoder.register_forward_hook(self._pool)
         steps = parser.get_parsed_content("postprocessing").transforms
         self.transforms = [step for step in steps if not isinstance(step, Activationsd | SaveImaged)]
         self.alone = threading.Lock()
@@ -137,6 +134,13 @@ class Segmenter:
             probabilities=None if probabilities is None else np.moveaxis(probabilities, 0, -1),
             disagreement_map=difference,
         )
+
+    def collect_features(self) -> None:
+        """From now on results have `features`, unless OpenVINO runs the network."""
+        network = self.parser.get_parsed_content("network")
+        encoder = next((part for part in network.modules() if isinstance(part, Encoder)), None)
+        if encoder is not None and self.parser.get_parsed_content("backend") == "torch":
+            encoder.register_forward_hook(self._pool)
 
     def _pool(self, encoder: nn.Module, images: Any, maps: list[torch.Tensor]) -> None:
         self.pooled.append(maps[-1].float().flatten(2).mean(-1))

@@ -74,6 +74,7 @@ def test_features_are_the_means_of_the_encoders_deepest_maps_over_the_windows_of
 ) -> None:
     one_window = [*SETTINGS, "spacing=[2,2,2]", "patch_size=[48,48,48]", "crop_foreground=False", "overlap=0"]
     segmenter = Segmenter(SYNAPSE, Options(model=synapse_run[0] / "models", settings=[*one_window, "amp=False"]))
+    segmenter.collect_features()
     network = segmenter.parser.get_parsed_content("network")
     for name, buffer in network.named_buffers():
         if name.endswith("running_var"):
