@@ -73,7 +73,7 @@ def trials_of(request: Request, count: int) -> dict[str, list[Trial]]:
 
 
 def _trials(request: Request, method: str) -> Iterator[Trial]:
-    from scripts.methods import published_options
+    from scripts.methods import preset_options, published_options
     from scripts.methods.variants import VARIANTS, Variant
 
     from ..check.components import named_methods
@@ -94,6 +94,7 @@ def _trials(request: Request, method: str) -> Iterator[Trial]:
         yield Trial(next(numbers), AS_PUBLISHED, published=True)
 
     defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items()}
+    defaults |= preset_options(cls, own["options_preset"], dims)
     values = {
         key: [None, *(value for value in tried if value != defaults[key])]
         for key, tried in cls.tuning.items()

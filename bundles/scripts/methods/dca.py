@@ -82,7 +82,8 @@ class DCA(SemiSupervised):
     # MR has no scale of intensities. CT has one, and gains nothing from a change of it (docs/explanation/method.md).
     recommended_2d: ClassVar[dict[str, Any]] = {"jitter": 0.4}
     recommended_network_3d: ClassVar[dict[str, Any]] = {"residual": True, "dfam": "none"}
-    tuning: ClassVar[Mapping[str, Sequence[Any]]] = MeanTeacherCopyPaste.tuning  # that of its control
+    # That of its control; of the strengths of the jitter, the recommended one is no trial of its own.
+    tuning: ClassVar[Mapping[str, Sequence[Any]]] = {**MeanTeacherCopyPaste.tuning, "jitter": (0.0, 0.2, 0.4)}
 
     def __init__(
         self,

@@ -75,6 +75,11 @@ def test_a_small_grid_is_filled_up_with_further_learning_rates(trials: Callable[
     assert all(trial.settings.keys() == {"lr"} for trial in further)
 
 
+def test_what_is_recommended_is_not_tried_again_under_its_value(trials: Callable[..., list[Trial]]) -> None:
+    drawn = {trial.settings.get("method_options::jitter") for trial in trials("dca", 160)[2:]}
+    assert drawn == {None, "0.0", "0.2"}  # for slices 0.4 is recommended
+
+
 def test_what_a_variant_or_the_user_fixes_is_not_tuned(trials: Callable[..., list[Trial]]) -> None:
     assert all(trial.settings.keys() <= {"lr"} for trial in trials("dca_plus", 8)[2:])
     options = {key for trial in trials("mean_teacher_cp_jitter", 40)[2:] for key in trial.settings}
