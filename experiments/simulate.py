@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.data.datalists import patients_by_role
+from scripts.data.datalists import patients_by_role, read_datalist
 from scripts.errors import UserError, first_few
 from scripts.files import read_json, write_json
 from tools.common.arguments import read_pairs
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """
     roles = patients_by_role(args.split_file, 100)
     train = sorted(roles["labelled"])
-    cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
+    cases = read_datalist(args.dataset_dir / "datalist.json")["cases"]
     without = set(train) - {case["patient"] for case in cases if "label" in case}
     if without:
         found = first_few(sorted(without))
@@ -190,7 +190,7 @@ def _looked_at(args: argparse.Namespace, start: Path, patients: Sequence[str]) -
         segmenter = Segmenter(find_bundle(args.bundle), Options(model=start / MODEL))
         segmenter.collect_features()
         names = {c: str(c) for c in segmenter.groups}
-        cases = read_json(args.dataset_dir / "datalist.json", "datalist")["cases"]
+        cases = read_datalist(args.dataset_dir / "datalist.json")["cases"]
         found = {}
         for patient in patients:
             scores, features = [], []

@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
+from scripts.validation import SCHEMAS
 from tools.common.torchscript import plain_settings
 
 BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("*/configs/metadata.json"))
@@ -33,7 +34,7 @@ def test_there_is_a_bundle() -> None:
 
 
 # What training and inference set each in their own way.
-OWN = {"datalist", "output_dir", "imports", "initialize", "run"}  # files; what is done at the start
+OWN = {"datalist", "output_dir", "imports", "checks", "initialize", "run"}  # files; what is done at the start
 OWN |= {"presets", "overlap"}  # fewer settings; one that a user of MONAI Label may change for a request
 OWN |= {"deep_supervision", "mirror_axes"}  # a training takes them out of its recipe, and records them
 
@@ -156,8 +157,23 @@ def test_device_is_looked_at_before_data_weights_and_other_processes(bundle: Pat
         first = config(bundle, name)["initialize"]
         targets = [step["_target_"] if isinstance(step, dict) else step for step in first]
         assert targets[1] == "scripts.errors.report_in_one_line", name
-        before = [word for word in targets[2 : targets.index("scripts.settings.expect_device")] if "memory" not in word]
-        assert before == [], name
+        assert [word for word in targets[2 : targets.index("@checks")] if "memory" not in word] == [], name
+    for name in ("train", "inference"):  # the others are laid on top of `train`
+        assert config(bundle, name)["checks"][0]["_target_"] == "scripts.settings.expect_device"
+
+
+def test_every_setting_that_has_a_range_is_checked_and_every_plain_one_has_a_range(bundle: Path) -> None:
+    ranged = json.loads((SCHEMAS / "settings.json").read_text())["properties"].keys()
+    for name in ("train", "inference"):
+        settings = config(bundle, name)
+        checked = {
+            key for check in settings["checks"] for key in check if check["_target_"].endswith("expect_settings")
+        }
+        assert checked - {"_target_"} == settings.keys() & ranged, name
+        named = {check.get("name") for check in settings["checks"]}
+        plain = {key for key, value in settings.items() if isinstance(value, bool | int | float)}
+        plain |= {key for key, value in settings.items() if str(value).startswith("$@presets[@preset]")}
+        assert plain <= checked | named, name
 
 
 def expressions(content: Any) -> Iterator[str]:

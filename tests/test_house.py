@@ -19,9 +19,8 @@ TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 # What a packaged bundle may count on: MONAI's own environment.
-ALLOWED_IN_SCRIPTS = {"scripts", "torch", "monai", "ignite", "numpy", "scipy", "skimage", "nibabel"} | set(
-    sys.stdlib_module_names
-)
+ALLOWED_IN_SCRIPTS = {"scripts", "torch", "monai", "ignite", "numpy", "scipy", "skimage", "nibabel"}
+ALLOWED_IN_SCRIPTS |= {"jsonschema", "referencing", *sys.stdlib_module_names}
 # Beside it, only where the user asks for it, and so only inside a function (docs/architecture.md, "Rules").
 OPTIONAL_IN_SCRIPTS = {"backends.py": {"openvino"}}
 UNPICKLING = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -31,7 +30,7 @@ FORBIDDEN_KEYWORDS = {"weights_only": False, "allow_pickle": True, "shell": True
 # The direction of the data flow: a room imports none of those that stand further along, or aside.
 ROOMS = {"data", "grouping", "losses", "networks", "methods", "training", "inference", "scoring"}
 NOT_ABOVE = {
-    **dict.fromkeys(("errors", "gpu_memory", "files", "settings", "checkpoints", "class_sizes"), ROOMS),
+    **dict.fromkeys(("errors", "gpu_memory", "files", "settings", "validation", "checkpoints", "class_sizes"), ROOMS),
     "grouping": ROOMS - {"grouping"},
     "data": ROOMS - {"data"},
     "networks": ROOMS - {"networks"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 import uuid
 from collections import Counter
@@ -13,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DISK_ADVICE, UserError
+
+# Of a JSON file: more than any that is meant, and little enough to be read without harm.
+MOST_BYTES = 2**28
+MOST_NESTED = 100
+MOST_DIGITS = 19  # with the sign
 
 
 @contextlib.contextmanager
@@ -101,7 +107,9 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
     """Read a JSON object from a file; `kind` names the file's role in the error.
 
     Raises:
-        UserError: the file is missing or does not hold a JSON object, or a key stands twice in it.
+        UserError: the file is missing, is no regular file, or does not hold a JSON object; a key stands twice in it; a
+            number is not finite or has more than 18 digits before the point; more than 100 lists and objects lie in
+            one another.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -111,13 +119,41 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{path}: expected a {kind}, found no such file; check the path or run `prepare`") from None
+        if not Path(path).is_file():  # a pipe or a device may never end
+            raise UserError(f"{path}: expected a {kind}, found no such file; check the path or run `prepare`")
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES // 2**20} MiB")
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(
+            text, object_pairs_hook=unique, parse_int=_whole, parse_float=_finite, parse_constant=_finite
+        )
+        if not _ends_within(content, MOST_NESTED):
+            raise ValueError(f"more than {MOST_NESTED} lists and objects in one another")
     except UserError:
         raise
-    except (ValueError, RecursionError) as error:  # no JSON or no text, numbers of thousands of digits, endless nesting
+    except OSError as error:
+        raise UserError(f"{path}: expected a {kind}, found: {error.strerror}; check who may read it") from None
+    except (ValueError, RecursionError) as error:  # no JSON or no text, or what it holds goes too far
         raise UserError(f"{path}: expected a {kind} in JSON, found text that does not parse ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a {kind} (a JSON object), found a {type(content).__name__}")
     return content
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]}, which is no finite number")
+    return number
+
+
+def _ends_within(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_ends_within(one, levels - 1) for one in inner)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, did_you_mean
+from .validation import problems
 
 if TYPE_CHECKING:
     import torch
@@ -32,24 +33,21 @@ def expect_at_least(name: str, value: float, least: float) -> None:
         raise UserError(f"{name}: expected at least {least:g}, found {value!r}")
 
 
-def expect_volume_settings(spacing: Sequence[float], window: Sequence[float], overlap: float | Sequence[float]) -> None:
-    """Make sure that the grid, the intensities and the windows of a 3D bundle make sense, before data are read.
+def expect_settings(**settings: Any) -> None:
+    """Make sure that settings are in their ranges (schemas/settings.json), before anything depends on them.
 
     Args:
-        spacing: mm per axis, above 0.
-        window: the intensities that become 0 and 1, the lower first.
-        overlap: share of a window that the next one covers again, from 0 to below 1; one number or one per axis.
+        settings: values by their names.
 
     Raises:
-        UserError: the first of them that does not.
+        UserError: what is wrong with them, all in one line.
     """
-    if len(spacing) != 3 or not all(mm > 0 for mm in spacing):
-        raise UserError(f"spacing: expected three numbers of mm above 0, found {list(spacing)}; set `spacing`")
-    if len(window) != 2 or not window[0] < window[1]:
-        raise UserError(f"window: expected two intensities, the lower first, found {list(window)}; set `window`")
-    shares = [overlap] if isinstance(overlap, int | float) else list(overlap)
-    if len(shares) not in (1, 3) or not all(0 <= share < 1 for share in shares):
-        raise UserError(f"overlap: expected shares from 0 to below 1, found {overlap}; set `overlap`")
+    found = [str(problem) for name, value in settings.items() for problem in problems(value, "settings", name)]
+    window = settings.get("window")
+    if not found and window is not None and not window[0] < window[1]:
+        found = [f"window: expected two intensities, the lower first, found {list(window)}"]
+    if found:
+        raise UserError("; ".join(found))
 
 
 def device_named(name: str, value: object) -> torch.device:

@@ -8,7 +8,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from scripts.errors import DISK_ADVICE, UserError, user_message
-from scripts.settings import as_flag, expect_volume_settings
+from scripts.settings import as_flag
 from tools.common.paths import BUNDLES
 
 
@@ -114,20 +114,3 @@ def test_switch_is_understood_as_a_bool_and_as_a_word(value, flag):
 def test_switch_of_another_value_is_refused(value):
     with pytest.raises(UserError, match=r"^resume: expected true or false, found "):
         as_flag("resume", value)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"spacing": [3, 3, 0]}, r"spacing: expected three numbers of mm above 0, found \[3, 3, 0\]"),
-        ({"spacing": [3, 3]}, r"spacing: expected three numbers .* found \[3, 3\]"),
-        ({"window": [275, -125]}, r"window: expected two intensities, the lower first, found \[275, -125\]"),
-        ({"overlap": 1.0}, r"overlap: expected shares from 0 to below 1, found 1.0"),
-        ({"overlap": [0.5, 0.5, -0.1]}, r"overlap: expected shares .* found \[0.5, 0.5, -0.1\]"),
-    ],
-)
-def test_volume_settings_that_make_no_sense_are_named(change, message):
-    settings = {"spacing": [3, 3, 3], "window": [-125, 275], "overlap": 0.25}
-    expect_volume_settings(**settings)
-    with pytest.raises(UserError, match=message):
-        expect_volume_settings(**(settings | change))

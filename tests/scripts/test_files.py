@@ -1,4 +1,5 @@
 import json
+import os
 import re
 
 import pytest
@@ -44,6 +45,10 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path):
         ("[]", "expected a split file (a JSON object), found a list"),
         ('{"a": {"b": 1, "b": 2}}', "expected each key once, found b twice"),
         ("[" * 100_000, "does not parse"),
+        ('{"a": ' + "[" * 100 + "]" * 100 + "}", "does not parse (more than 100 lists and objects in one another)"),
+        ('{"a": ' + "9" * 5000 + "}", "does not parse (a whole number of 5000 digits)"),
+        ('{"a": NaN}', "does not parse (NaN, which is no finite number)"),
+        ('{"a": [-1e999]}', "does not parse (-1e999, which is no finite number)"),
     ],
 )
 def test_json_that_is_no_object_is_named_with_its_file_and_role(tmp_path, content, found):
@@ -53,6 +58,26 @@ def test_json_that_is_no_object_is_named_with_its_file_and_role(tmp_path, conten
     with pytest.raises(UserError, match=re.escape(found)) as told:
         read_json(path, "split file")
     assert str(told.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "endless device", "name that no file can have"])
+def test_what_is_no_regular_file_is_told_and_not_read(tmp_path, kind):
+    path = tmp_path / ("split\0.json" if kind.startswith("name") else "split.json")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless device":
+        path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="expected a split file, found no such file"):
+        read_json(path, "split file")
+
+
+def test_a_json_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "split.json").open("wb") as file:
+        file.truncate(2**28 + 1)  # takes no space on the disk
+    with pytest.raises(UserError, match=r"does not parse \(more than 256 MiB\)"):
+        read_json(tmp_path / "split.json", "split file")
 
 
 def test_a_new_folder_is_there_as_a_whole_or_not_at_all(tmp_path):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from scripts.data.datalists import Split, patients_by_role
+from scripts.data.datalists import Split, images_in_two_roles, patients_by_role, read_datalist
 from scripts.errors import UserError, first_few
-from scripts.files import read_json
+from scripts.validation import read_valid
 
 from ..common.config import SEPARATOR
 from ..common.findings import Findings
@@ -75,7 +75,7 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
     datalist = None
     folder = values.get("dataset_dir", str)
     if folder is None or Path(folder).exists() or not Path(datalist_file).is_relative_to(folder):
-        datalist = _read(datalist_file, "datalist", {"cases": list, "labels": dict}, findings)
+        datalist = _read(read_datalist, datalist_file, findings)
     try:
         patients = patients_by_role(split_file, cast(float, percent))
     except UserError as error:
@@ -83,7 +83,7 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
         return None
     if datalist is None:
         return None
-    cases = Cases(Path(datalist_file), _classes(datalist["labels"]), _by_role(datalist["cases"], patients))
+    cases = Cases(Path(datalist_file), _classes(datalist.get("labels", {})), _by_role(datalist["cases"], patients))
     before = len(findings.problems)
     _check_roles(cases, patients, split_file, findings)
     if len(findings.problems) == before:  # else what depends on the split would fail, too
@@ -93,25 +93,18 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
     return cases
 
 
-def _read(path: str, kind: str, keys: Mapping[str, type], findings: Findings) -> dict[str, Any] | None:
+def _read(read: Callable[[str], dict[str, Any]], path: str, findings: Findings) -> dict[str, Any] | None:
     try:
-        content = read_json(path, kind)
-        wrong = [key for key in keys if not isinstance(content.get(key), keys[key])]
-        if wrong:
-            found = f"{type(content[wrong[0]]).__name__} there" if wrong[0] in content else "no such key"
-            expected = f"a {kind} with a {keys[wrong[0]].__name__} at {wrong[0]!r}"
-            raise UserError(f"{path}: expected {expected}, found {found}; make the file anew")
+        return read(path)
     except UserError as error:
         findings.error(error)
         return None
-    return content
 
 
 def _by_role(cases: Iterable[Case], patients: Mapping[str, Sequence[str]]) -> dict[str, list[Case]]:
     by_patient: dict[Any, list[Case]] = {}
     for case in cases:
-        if isinstance(case, dict):
-            by_patient.setdefault(case.get("patient"), []).append(case)
+        by_patient.setdefault(case["patient"], []).append(case)
     return {role: [case for name in names for case in by_patient.get(name, [])] for role, names in patients.items()}
 
 
@@ -133,6 +126,10 @@ def _check_roles(cases: Cases, patients: Mapping[str, Sequence[str]], split_file
             if missing:
                 text = f"expected the {key} of every {role} case, found no {first_few(missing)}"
                 findings.problem(where, f"{text}; restore the files or prepare the data set again")
+    if shared := images_in_two_roles(cases.roles, cases.datalist.parent):
+        findings.problem(
+            where, f"expected every image in one role of {split_file}, found {first_few(shared)} with the same one"
+        )
 
 
 def _classes(names: Mapping[str, Any]) -> dict[int, str]:
@@ -149,9 +146,10 @@ def check_labels(values: Values, cases: Cases | None, metadata: Path, findings: 
         text = f"expected a name for each of the classes 1..{count} (num_classes), found {_listed(named)}"
         findings.problem("labels", text)
     if metadata.is_file():
-        content = _read(str(metadata), "metadata", {"network_data_format": dict}, findings) or {}
-        outputs = content.get("network_data_format", {}).get("outputs", {}).get("pred", {})
-        _compare(_classes(outputs.get("channel_def", {})), named, count, f"{metadata}: channel_def", findings)
+        content = _read(lambda path: read_valid(path, "metadata", "metadata", "correct it"), str(metadata), findings)
+        if content is not None:
+            outputs = content["network_data_format"]["outputs"]["pred"]
+            _compare(_classes(outputs["channel_def"]), named, count, f"{metadata}: channel_def", findings)
     if cases is None:
         return
     _compare(cases.labels, named, count, f"{cases.datalist}: labels", findings)

@@ -19,7 +19,7 @@ from ..common.config import SEPARATOR, Config
 from ..common.findings import Findings
 from ..common.merging import check_word, load_config, parse_overrides
 from .cases import ROLES, Cases, check_files, check_labels, labelled_sizes, read_cases, read_labels
-from .components import check_components, check_presets, method_options, named_methods
+from .components import RANGE_CHECK, check_building, check_components, check_presets, method_options, named_methods
 from .sizes import check_sizes
 from .values import Values, check_expressions
 
@@ -100,6 +100,8 @@ def examine(
     _check_required(values, findings)
     check_components(values, findings)
     check_presets(values, findings)
+    if not findings.lines:
+        check_building(values, findings)
     check_files(values, findings)
     cases = read_cases(values, findings)
     check_expressions(values, findings)
@@ -129,8 +131,9 @@ def _set_bundle_root(config: Config, folder: Path, findings: Findings) -> None:
 
 def _check_words(texts: Mapping[str, str], own: Values, findings: Findings) -> None:
     """Note a word where the config computes something else; `load_config` sees only those that stand in it."""
+    ranged = {key for _, found in own.config.components() if found["_target_"] == RANGE_CHECK for key in found}
     for key, text in texts.items():
-        if key not in own.config or not str(own.config.get(key)).startswith("$"):
+        if key in ranged or key not in own.config or not str(own.config.get(key)).startswith("$"):
             continue
         if own.get(key, bool) is not None and text[:1] not in ("$", "@", "%"):
             try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pydoc import ErrorDuringImport, locate
 from typing import TYPE_CHECKING, Any
 
-from scripts.errors import UserError
+from scripts.errors import UserError, first_line
 from scripts.settings import device_named, expect_device
 
 from ..common.config import SEPARATOR
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 CHECKS = "scripts.settings."  # functions that look at settings and do nothing else
 DEVICE_CHECK = "scripts.settings.expect_device"
+METHOD, NETWORK = "scripts.methods.create_method", "scripts.methods.create_predictor"
+UNKNOWN: Any = object()
+RANGE_CHECK = "scripts.settings.expect_settings"
 PRESET_KEY = re.compile(r"@presets\[@(?:options_)?preset\]\[['\"](\w+)['\"]\]")
 
 
@@ -51,18 +54,22 @@ def _check_target(item_id: str, target: str, component: Mapping[str, Any], value
         if accepted is not None and key not in SPECIAL_KEYS and key not in accepted:
             text = f"expected an argument of {target}, found {key!r}{hint(key, accepted)}"
             findings.problem(f"{item_id}{SEPARATOR}{key}", text)
-    if target == "scripts.methods.create_method":
+    if target == METHOD:
         _check_method(item_id, "name", component, values, findings)
-    elif target == "scripts.methods.create_predictor":
+    elif target == NETWORK:
         _check_method(item_id, "method", component, values, findings)
     elif target.startswith(CHECKS):
-        unknown = object()
         keys = [key for key in component if key not in SPECIAL_KEYS]
-        given = {key: values.get(f"{item_id}{SEPARATOR}{key}", object, unknown) for key in keys}
-        if unknown not in given.values() and target == DEVICE_CHECK:
-            _check_device(given, findings)
-        elif unknown not in given.values():
-            _check_settings(item_id, found, given, findings)
+        given = {key: values.get(f"{item_id}{SEPARATOR}{key}", object, UNKNOWN) for key in keys}
+        if target == RANGE_CHECK:
+            for key in [key for key in keys if given[key] is not UNKNOWN]:
+                _check_settings(item_id, found, {key: given[key]}, findings)
+        elif UNKNOWN not in given.values():
+            (
+                _check_device(given, findings)
+                if target == DEVICE_CHECK
+                else _check_settings(item_id, found, given, findings)
+            )
 
 
 def _check_device(given: Mapping[str, Any], findings: Findings) -> None:
@@ -159,6 +166,43 @@ def _check_method(
         if key not in accepted:
             text = f"expected an option of {what}, found {key!r}{hint(key, accepted)}"
             findings.problem(values.origin(where), text)
+
+
+def check_building(values: Values, findings: Findings) -> None:
+    """Find what the method and its network say of their options: both are made as torch makes them without memory.
+
+    Called after `check_components`, and only if that found nothing: what has a wrong name cannot be made.
+    """
+    import torch
+
+    from scripts.methods import create_predictor, unprepared_method
+
+    where, of_network = _known_arguments(NETWORK, values)
+    if not of_network:
+        return
+    try:
+        with torch.device("meta"):
+            network = create_predictor(**of_network)
+            where, given = _known_arguments(METHOD, values)
+            if given:
+                chosen = {key: given[key] for key in ("name", "preset", "options") if key in given}
+                unprepared_method(predictor=network, **chosen)
+    except UserError as error:
+        findings.error(error)
+    except Exception as error:  # whatever torch says of sizes that do not fit
+        findings.problem(where, f"cannot be made: {first_line(error)}; correct its options")
+
+
+def _known_arguments(target: str, values: Values) -> tuple[str, dict[str, Any]]:
+    """The id of a component, and those of its arguments that have values; none if there is no such component."""
+    for item_id, component in values.config.components():
+        if component["_target_"] == target:
+            keys = [
+                key for key in component if key not in SPECIAL_KEYS and f"{item_id}{SEPARATOR}{key}" in values.config
+            ]
+            found = {key: values.get(f"{item_id}{SEPARATOR}{key}", object, UNKNOWN) for key in keys}
+            return item_id, {key: value for key, value in found.items() if value is not UNKNOWN}
+    return "", {}
 
 
 def named_methods() -> dict[str, type[Method]]:

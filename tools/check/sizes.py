@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from scripts.validation import shown
+
 from ..common.config import SEPARATOR
 from ..common.findings import Findings
 from .cases import Cases
@@ -32,7 +34,8 @@ def check_sizes(values: Values, cases: Cases | None, findings: Findings) -> None
         if size is None:
             continue
         if not _is_size(size):
-            findings.problem(item_id, f"expected whole numbers above 0, found {size!r}")
+            if item_id not in SIZES:  # which `expect_settings` looks at
+                findings.problem(item_id, f"expected whole numbers above 0, found {shown(size)}")
         elif axes is not None and len(size) != axes:
             text = f"expected {axes} numbers (network_def::spatial_dims), found {len(size)}: {_by(size)}"
             findings.problem(item_id, text)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scripts.data.datalists import read_datalist
 from scripts.errors import UserError, first_few
 from scripts.files import read_json, sha256, write_json
 
@@ -133,7 +134,7 @@ def _about(request: Request, method: str, defaults: Values, findings: Findings) 
     length = (epochs or 0) * (steps or 0)
     shared = {
         "bundle": request.bundle.name,
-        "data": read_json(files["datalist"], "datalist").get("name", "") if cases is not None else "",
+        "data": read_datalist(files["datalist"]).get("name", "") if cases is not None else "",
         "split": files["split_file"].stem,
         "percent": request.percent,
         "preset": request.preset,

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from scripts.data.datalists import patients_by_role, read_datalist
 from scripts.errors import UserError
 from scripts.files import read_json
 
@@ -95,8 +96,8 @@ def _monai(run_id: str, configs: list[Path], overrides: dict[str, Any]) -> None:
 
 def _link_test_images(data: Path, images: Path) -> None:
     """A folder of only the test images, as a user has it who wants segmentations."""
-    test = set(read_json(data / "split.json", "split file")["test"])
-    cases = read_json(data / "datalist.json", "datalist")["cases"]
+    test = set(patients_by_role(data / "split.json", 100)["test"])
+    cases = read_datalist(data / "datalist.json")["cases"]
     images.mkdir()
     for case in cases:
         if case["patient"] in test:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.files import read_json
+from scripts.data.datalists import read_datalist
 
 # Three sections of a volume, at these shares of the slices that hold foreground.
 SECTIONS = (0.25, 0.5, 0.75)
@@ -27,7 +27,7 @@ def draw_cases(data: Path, predictions: Path, output: Path) -> list[Path]:
     Returns:
         The files, in the order of the datalist.
     """
-    content = read_json(data / "datalist.json", "datalist")
+    content = read_datalist(data / "datalist.json")
     names = {int(c): name for c, name in content["labels"].items() if int(c) > 0}
     output.mkdir(parents=True, exist_ok=True)
     files = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,7 @@ import numpy as np
 from scripts.data.datalists import patients_by_role
 from scripts.errors import UserError
 from scripts.files import read_json
+from scripts.validation import problems
 
 from ..common.case_files import CaseFiles, read_case
 from ..common.findings import Findings
@@ -44,8 +45,7 @@ def examine(
     """
     content = read_json(datalist, "datalist")
     findings: list[Finding] = []
-    names = _class_names(content, datalist, findings)
-    records = list(_records(content, datalist, findings))
+    names, records = _listed(content, datalist, findings)
     roles = _roles(split, percent, {str(record["patient"]) for record in records}, findings)
 
     def look(record: Mapping[str, Any]) -> tuple[list[Finding], Case | None]:
@@ -76,40 +76,24 @@ class _Gathered(Findings):
         self.findings.append(Finding(ERROR, kind, str(file), expected, found, fix))
 
 
-def _class_names(content: Mapping[str, Any], datalist: Path, findings: list[Finding]) -> dict[int, str]:
-    labels = content.get("labels")
-    if not isinstance(labels, dict) or not all(str(key).isdecimal() and len(str(key)) < 6 for key in labels):
-        found = f"{type(labels).__name__}" if not isinstance(labels, dict) else "other keys"
-        findings.append(Finding(ERROR, "datalist", str(datalist), 'class names by number at "labels"', found, ANEW))
-        return {}
-    return {int(key): str(name) for key, name in labels.items() if int(key)}
-
-
-def _records(content: Mapping[str, Any], datalist: Path, findings: list[Finding]) -> Iterator[dict[str, Any]]:
-    """The cases that can be looked at; of the others it is told why not."""
-    cases = content.get("cases")
-    if not isinstance(cases, list) or not cases:
-        found = "an empty list" if cases == [] else type(cases).__name__
-        findings.append(Finding(ERROR, "datalist", str(datalist), 'a list of cases at "cases"', found, ANEW))
-        return
-    seen = Counter[str]()
-    for number, case in enumerate(cases):
-        wrong = [key for key in ("id", "patient", "image") if not isinstance(case, dict) or not _is_name(case.get(key))]
-        if isinstance(case, dict) and "label" in case and not _is_name(case["label"]):
-            wrong.append("label")
-        if wrong:
-            where = f"{datalist}, case {number}"
-            findings.append(Finding(ERROR, "datalist", where, f"text at {', '.join(wrong)}", "none", ANEW))
-            continue
-        seen[str(case["id"])] += 1
-        if seen[str(case["id"])] == 2:
-            found = f"{case['id']} twice"
+def _listed(
+    content: Mapping[str, Any], datalist: Path, findings: list[Finding]
+) -> tuple[dict[int, str], list[dict[str, Any]]]:
+    """The names of the classes, and the cases that can be looked at; of the others it is told why not."""
+    wrong = set()
+    for path, expected, found in problems(content, "datalist"):
+        where = f"{datalist}, case {path[1]}" if path[1:] and path[0] == "cases" else str(datalist)
+        expected = f"{expected} at {path[-1]!r}" if path and isinstance(path[-1], str) else expected
+        findings.append(Finding(ERROR, "datalist", where, expected, found, ANEW))
+        wrong.add(path[: 2 if path[:1] == ("cases",) else 1])
+    whole = not wrong & {(), ("cases",)}
+    cases = [case for n, case in enumerate(content["cases"]) if ("cases", n) not in wrong] if whole else []
+    for name, count in Counter(str(case["id"]) for case in cases).items():
+        if count > 1:
+            found = f"{name} twice"
             findings.append(Finding(ERROR, "datalist", str(datalist), "each id once", found, "give each case its own"))
-        yield case
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool) and 0 < len(str(value)) < 4096
+    labels = {} if ("labels",) in wrong else content.get("labels", {})
+    return {int(key): name for key, name in labels.items() if int(key)}, cases
 
 
 def _roles(split: Path | None, percent: float | None, present: set[str], findings: list[Finding]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from ..common.torchscript import write_plain_settings
 # without git. `demo.json`, `data_set.json` and `.gitkeep` serve only the checkout.
 CONFIGS = ("metadata", "train", "evaluate", "inference", "multi_gpu_train", "segments")
 REQUIRED = ("LICENSE", "configs/logging.conf", *(f"configs/{name}.json" for name in CONFIGS))
-FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py")
+FURTHER = ("docs/*.md", "docs/*.txt", "splits/*.json", "scripts/**/*.py", "scripts/schemas/*.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, first_few
-from ..files import read_json
+from ..files import sha256
+from ..validation import read_valid
 
 logger = logging.getLogger(__name__)
 
@@ -35,25 +37,33 @@ def patients_by_role(split: str | Path, percent: float) -> dict[str, list[str]]:
     }
 
 
+def read_datalist(path: str | Path) -> dict[str, Any]:
+    """A datalist as its schema has it: "cases", and "labels", "name", "modality" where it says them.
+
+    Raises:
+        UserError: no datalist, two cases of one id, or an image that stands in it under two patients.
+    """
+    content = read_valid(path, "datalist", "datalist", "correct it (docs/how-to/datalist.md) or prepare the data anew")
+    ids = Counter(case["id"] for case in content["cases"])
+    twice = [name for name, count in ids.items() if count > 1]
+    if twice:
+        raise UserError(f"{path}: expected every id once, found {first_few(twice)} more often; give each case its own")
+    patients: dict[str, set[str | int]] = {}
+    for case in content["cases"]:
+        patients.setdefault(os.path.normpath(case["image"]), set()).add(case["patient"])
+    shared = [f"{image} of {first_few(sorted(map(str, of)))}" for image, of in patients.items() if len(of) > 1]
+    if shared:
+        raise UserError(f"{path}: expected every image under one patient, found {first_few(shared)}; correct the list")
+    return content
+
+
 def _read_split(split: str | Path) -> dict[str, Any]:
     """The lists of a split file, in which no patient has two roles; see `load_split`."""
-    content = read_json(split, "split file")
-    for key in ("train", "validation"):
-        if key not in content:
-            raise UserError(f"{split}: expected a key {key!r} with a list of patients, found {sorted(content)}")
+    content = read_valid(split, "split file", "split", "correct it, see docs/how-to/datalist.md")
     lists = {"test": [], "labelled": {}} | content
-    published = lists["labelled"]
-    if not isinstance(published, dict):
-        kind = type(published).__name__
-        raise UserError(f"{split}: expected a mapping of percentages to patients at 'labelled', found a {kind}")
     named = {role: lists[role] for role in ROLES}
-    named |= {f"labelled {percent}": patients for percent, patients in published.items()}
-    for key, patients in named.items():
-        others = [p for p in patients if not isinstance(p, str | int)] if isinstance(patients, list) else [patients]
-        if others:
-            found = f"a {type(others[0]).__name__}" + (" in it" if isinstance(patients, list) else "")
-            raise UserError(f"{split}: expected a list of patients at {key!r}, found {found}")
-    problems = _double_roles(named, validation_trains=lists.get("validation_trains") is True)
+    named |= {f"labelled {percent}": patients for percent, patients in lists["labelled"].items()}
+    problems = _double_roles(named, validation_trains=lists.get("validation_trains", False))
     if problems:
         raise UserError(
             f"{split}: expected each patient once, in one of train, validation and test, and labelled ones in train, "
@@ -96,10 +106,10 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
         UserError: a missing file, patients with two roles, a percentage that gives no patient, patients of the split
             that the datalist lacks, a labelled, validation or test case without a label.
     """
-    cases = read_json(datalist, "datalist")
+    cases = read_datalist(datalist)["cases"]
     roles = patients_by_role(split, percent)
     by_patient: dict[str, list[dict[str, Any]]] = {}
-    for case in cases["cases"]:
+    for case in cases:
         by_patient.setdefault(case["patient"], []).append(case)
     root = Path(datalist).resolve().parent
     result = {}
@@ -119,6 +129,11 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
             f"{datalist}: expected every training and validation patient of {split}, found none of "
             f"{first_few(absent, 8)}; prepare the whole data set, or pass a split file of your own"
         )
+    if shared := images_in_two_roles(result):
+        raise UserError(
+            f"{datalist}: expected every image in one role of {split}, found {first_few(shared)} with the same one; "
+            "give them one role, or leave one out (`python -m tools doctor` finds copies that differ, too)"
+        )
     if missing["test"]:
         logger.warning("%s: %d test patients of the split are not in the datalist", datalist, len(missing["test"]))
     logger.info(
@@ -128,6 +143,42 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
         ", ".join(f"{len(items)} {role} cases of {len(roles[role])} patients" for role, items in result.items()),
     )
     return result
+
+
+def images_in_two_roles(roles: Mapping[str, Sequence[Mapping[str, Any]]], root: Path = Path()) -> list[str]:
+    """Different cases of training, validation and test whose image files are the same, byte for byte.
+
+    Only files of one size are opened, and read as a whole only where their middles agree, so that it costs little.
+    Files that do not exist are passed over.
+
+    Args:
+        roles: cases by "labelled", "unlabelled" (both of which train), "validation" and "test".
+        root: folder from which relative paths start.
+    """
+    files = [
+        (root / case["image"], "training" if role in ("labelled", "unlabelled") else role, case["id"])
+        for role, cases in roles.items()
+        for case in cases
+    ]
+    groups = [[file for file in files if file[0].is_file()]]
+    for of in (lambda path: path.stat().st_size, _middle, sha256):
+        alike: dict[Any, list[tuple[Path, str, str]]] = {}
+        for number, group in enumerate(groups):
+            for file in group:
+                alike.setdefault((number, of(file[0])), []).append(file)
+        groups = [group for group in alike.values() if _is_leak(group)]
+    return [" and ".join(f"{name} ({role})" for _, role, name in group) for group in groups]
+
+
+def _is_leak(files: Sequence[tuple[Path, str, str]]) -> bool:
+    """Whether two of them are of different cases in different roles."""
+    return any(one[1] != other[1] and one[2] != other[2] for one, other in combinations(files, 2))
+
+
+def _middle(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(path.stat().st_size // 2)
+        return file.read(4096)
 
 
 class Split(dict[str, list[dict[str, Any]]]):
@@ -167,7 +218,7 @@ def _labelled_patients(
 ) -> list[str]:
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent <= 100:
         raise UserError(f"percent: expected a number above 0 and at most 100, found {percent!r}")
-    named = {_as_percent(key, split): list(patients) for key, patients in published.items()}
+    named = {float(key): list(patients) for key, patients in published.items()}
     if float(percent) in named:
         return named[float(percent)]
     count = math.floor(percent * len(train) / 100 + 1e-9)
@@ -177,13 +228,6 @@ def _labelled_patients(
             f"use {100 / len(train):.3g} or more"
         )
     return list(train[:count])
-
-
-def _as_percent(key: str, split: str | Path) -> float:
-    try:
-        return float(key)
-    except ValueError:
-        raise UserError(f"{split}: expected percentages at 'labelled', found {key!r}") from None
 
 
 def _item(case: Mapping[str, Any], root: Path, with_label: bool) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose
 
 from ..data.checks import all_finite, check_modality
+from ..data.datalists import read_datalist
 from ..errors import UserError, first_line
-from ..files import read_json
 
 
 class ImageDataset(MonaiDataset):
@@ -59,7 +59,7 @@ def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, 
     """
     source = Path(source)
     if (source / "datalist.json").is_file():
-        cases = read_json(source / "datalist.json", "datalist")["cases"]
+        cases = read_datalist(source / "datalist.json")["cases"]
         paths = [source.resolve() / case["image"] for case in cases]
     elif source.is_file():
         paths = [source]

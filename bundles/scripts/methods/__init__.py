@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import UserError, did_you_mean
 from ..settings import as_flag
+from ..validation import problems
 from .a_and_d import AAndD
 from .abd import ABD
 from .adsh import Adsh
@@ -81,7 +82,7 @@ def create_predictor(
             the ones that the method's network does not have and that are None are left out.
 
     Raises:
-        UserError: an unknown method or option.
+        UserError: an unknown method or option, or an option that is out of its range.
     """
     cls, variant = _resolve(method)
     chosen = dict(cls.published_network if preset == "published" else cls.recommended_network)
@@ -112,7 +113,7 @@ def create_method(
         average_decay: above 0, a moving average of the predictor's weights with this decay is what is deployed.
 
     Raises:
-        UserError: an unknown method or option, unreadable labels.
+        UserError: an unknown method or option, an option that is out of its range, unreadable labels.
 
     Example:
         >>> import torch
@@ -122,13 +123,25 @@ def create_method(
         >>> sorted(method(image, label, image_u, progress=0.5))
         ['loss', 'loss_aggregation', 'loss_experts', 'loss_unlabelled']
     """
-    cls, variant = _resolve(name)
-    chosen = preset_options(cls, preset, spatial_dims(predictor)) | dict(variant.options) | dict(options or {})
-    method: Method = _call(cls, f"method {name}", chosen, predictor)
+    method = unprepared_method(name, predictor, preset, options)
     method.to(next(predictor.parameters()).device)  # what it has beside its predictor, as well
     method.prepare(label_files, {int(c): name for c, name in (labels or {}).items()})
     if average_decay > 0:
         method.average_weights(average_decay)
+    return method
+
+
+def unprepared_method(
+    name: str, predictor: nn.Module, preset: str = "cpu", options: Mapping[str, Any] | None = None
+) -> Method:
+    """The same as `create_method`, before it has looked at labels.
+
+    Raises:
+        UserError: an unknown method or option, or an option that is out of its range.
+    """
+    cls, variant = _resolve(name)
+    chosen = preset_options(cls, preset, spatial_dims(predictor)) | dict(variant.options) | dict(options or {})
+    method: Method = _call(cls, f"method {name}", chosen, predictor)
     return method
 
 
@@ -171,8 +184,11 @@ def _resolve(name: str) -> tuple[type[Method], Variant]:
 def _call(target: Callable[..., Any], what: str, options: Mapping[str, Any], *args: Any) -> Any:
     parameters = inspect.signature(target).parameters
     known = list(parameters)[len(args) :]
-    for key in options:
+    for key, value in options.items():
         if key not in known:
             raise UserError(f"{what}: expected a known option, found {key!r}; {did_you_mean(key, known)}")
+        if value is not None or parameters[key].default is not None:
+            for problem in problems(value, "options", key):
+                raise UserError(f"{what}, {problem}")
     flags = {k: as_flag(f"{what}, {k}", v) for k, v in options.items() if isinstance(parameters[k].default, bool)}
     return target(*args, **(dict(options) | flags))

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from ..data.streams import TwoStreamLoader
 from ..methods.base import Method
 from ..networks import miscomputed_in_bfloat16, recompute_finest_levels
-from ..settings import as_flag
+from ..settings import as_flag, expect_at_least
 from .graphs import CudaGraphs, Replayed, obstacle
 from .step import Batch, Step
 
@@ -52,7 +52,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         key_train_metric, additional_metrics, metric_cmp_fn, train_handlers: as in MONAI's SupervisedTrainer.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: less than one epoch; the loss is no longer finite.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         metric_cmp_fn: Callable[[float, float], bool] = default_metric_cmp_fn,
         train_handlers: Sequence[Any] | None = None,
     ) -> None:
+        expect_at_least("max_epochs", max_epochs, 1)
         super().__init__(
             device=device,
             max_epochs=max_epochs,

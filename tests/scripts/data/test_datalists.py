@@ -10,42 +10,7 @@ import pytest
 
 from scripts.data.datalists import Split, load_split
 from scripts.errors import UserError
-
-PATIENTS = [f"p{number:02d}" for number in range(1, 21)]
-PUBLISHED = ["p07", "p03"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """20 training patients (two published as 10 %), two for validation, one for test; a case each. No file exists."""
-    patients = [*PATIENTS, "v1", "v2", "t1"]
-    write(tmp_path / "datalist.json", {"cases": [case(patient) for patient in patients]})
-    write(
-        tmp_path / "split.json",
-        {"train": PATIENTS, "validation": ["v1", "v2"], "test": ["t1"], "labelled": {"10": PUBLISHED}},
-    )
-    return tmp_path
-
-
-def case(patient: str) -> dict[str, Any]:
-    return {
-        "id": f"{patient}_ED",
-        "patient": patient,
-        "image": f"images/{patient}.nii",
-        "label": f"labels/{patient}.nii",
-    }
-
-
-def write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def edit(path: Path, **changes: Any) -> None:
-    write(path, json.loads(path.read_text(encoding="utf-8")) | changes)
-
-
-def split_at(folder: Path, percent: float) -> dict[str, list[dict[str, Any]]]:
-    return load_split(folder / "datalist.json", folder / "split.json", percent)
+from tests.split_files import PATIENTS, PUBLISHED, case, edit, split_at, write
 
 
 def patients(items: list[dict[str, Any]]) -> list[str]:
@@ -212,12 +177,12 @@ def test_validation_on_training_patients_has_to_be_meant(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"train": "p01"}, "expected a list of patients at 'train', found a str"),
-        ({"validation": [["v1"]]}, "expected a list of patients at 'validation', found a list in it"),
-        ({"test": None}, "expected a list of patients at 'test', found a NoneType"),
-        ({"labelled": ["p07"]}, "expected a mapping of percentages to patients at 'labelled', found a list"),
-        ({"labelled": {"10": "p07"}}, "expected a list of patients at 'labelled 10', found a str"),
-        ({"labelled": {"ten": ["p07"]}}, "expected percentages at 'labelled', found 'ten'"),
+        ({"train": "p01"}, "train: expected a list of patients, found 'p01'"),
+        ({"validation": [["v1"]]}, "validation\\[0\\]: expected a patient, .*, found \\['v1'\\]"),
+        ({"test": None}, "test: expected a list of patients, found None"),
+        ({"labelled": ["p07"]}, "labelled: expected a mapping of percentages to patients, found \\['p07'\\]"),
+        ({"labelled": {"10": "p07"}}, "labelled.10: expected a list of patients, found 'p07'"),
+        ({"labelled": {"ten": ["p07"]}}, "labelled: expected a percentage, found 'ten'"),
     ],
 )
 def test_a_list_of_the_wrong_type_is_named(folder: Path, changes: dict[str, Any], found: str) -> None:

@@ -125,9 +125,9 @@ def test_new_options_of_similar_names_are_no_slips_of_each_other(check: Check) -
         ("--seed None", "--seed: MONAI's runner ignores an override by None"),
         ("--+train::handlers []", "--+train::handlers: MONAI's runner merges by + only in files"),
         ("--amp false", "--amp: expected True or False, found the word 'false'"),
-        ("--data_on_device maybe", "--data_on_device: expected true or false, found 'maybe'"),
+        ("--data_on_device maybe", "data_on_device: expected true or false, found 'maybe'"),
         ("--num_classes four", "--num_classes: expected a number, found the word 'four'"),
-        ("--image_size large", "--image_size: expected a list, found the word 'large'"),
+        ("--image_size large", "image_size: expected two whole numbers from 1 to 8192, found 'large'"),
         ("training", "training: expected an override like --lr 0.1, found a word without an id"),
         ("--lr $@stepss/2", "lr: refers to @stepss, which does not exist; did you mean 'steps'?"),
         ("--lr @optimiser::lr", "lr: refers to @optimiser::lr, which does not exist; did you mean 'optimizer::lr'?"),
@@ -153,8 +153,8 @@ def test_new_options_of_similar_names_are_no_slips_of_each_other(check: Check) -
         ("--percent 20", "found 20 % of 4 patients in "),
         ("--split_file nowhere.json", "nowhere.json: expected a split file, found no such file"),
         ("--datalist nowhere.json", "nowhere.json: expected a datalist, found no such file"),
-        ("--image_size [64,0]", "image_size: expected whole numbers above 0, found [64, 0]"),
-        ("--image_size 64", "image_size: expected whole numbers above 0, found 64"),
+        ("--image_size [64,0]", "image_size[1]: expected a whole number from 1 to 8192, found 0"),
+        ("--image_size 64", "image_size: expected two whole numbers from 1 to 8192, found 64"),
         (
             "--image_size [64,64,64]",
             "image_size: expected 2 numbers (network_def::spatial_dims), found 3: 64 x 64 x 64",
@@ -202,7 +202,7 @@ def test_all_problems_come_at_once_with_one_line_each(check: Check) -> None:
     assert code == 2
     assert error[0] == f"error: {TRAIN}: 5 problems"
     assert len(error) == 6
-    for start in ("--epochss:", "percent:", "method:", "lr:", "image_size:"):
+    for start in ("--epochss:", "percent:", "method:", "lr:", "image_size"):
         assert any(line.strip().startswith(start) for line in error[1:])
 
 

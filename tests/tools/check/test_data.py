@@ -90,8 +90,8 @@ def test_split_that_gives_patients_two_roles(check: Check, data: MakeData) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cases": {}}, "expected a datalist with a list at 'cases', found dict there"),
-        ({"labels": None}, "expected a datalist with a dict at 'labels', found NoneType there"),
+        ({"cases": {}}, "datalist.json: cases: expected a list of cases, at least one, found a dict; correct it"),
+        ({"labels": None}, "datalist.json: labels: expected a mapping of class ids to names, found None"),
         ({"labels": {"0": "background", "1": "liver"}}, "labels: expected the classes 1..3 (num_classes), found 1 liv"),
         (
             {"labels": {"1": "left ventricle", "2": "myocardium", "3": "right ventricle"}},

@@ -262,11 +262,11 @@ CORRUPTIONS: dict[str, Corruption] = {
         "(train)",
     ),
     "id given twice": Corruption(case("id", "abdomen001"), "error", "datalist", "datalist.json", "abdomen001 twice"),
-    "case without an image": Corruption(case("image", None), "error", "datalist", "case 2", "none"),
-    "case without a patient": Corruption(case("patient", ["p"]), "error", "datalist", "case 2", "none"),
+    "case without an image": Corruption(case("image", None), "error", "datalist", "case 2", "a key 'image'"),
+    "case without a patient": Corruption(case("patient", ["p"]), "error", "datalist", "case 2", "['p']"),
     "cases no list": Corruption(listed(lambda c: c.update(cases={})), "error", "datalist", "datalist.json", "dict"),
     "classes without numbers": Corruption(
-        listed(lambda c: c.update(labels={"liver": 1})), "error", "datalist", "datalist.json", "other keys"
+        listed(lambda c: c.update(labels={"liver": 1})), "error", "datalist", "datalist.json", "liver"
     ),
     "file changed since it was listed": Corruption(
         voxels(IMAGE, lambda v: v + 1), "warning", "changed file", IMAGE, "another content"
