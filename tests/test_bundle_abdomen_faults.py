@@ -87,7 +87,7 @@ def infer(runner: BundleRunner, images: Path, run: Path, output: Path) -> Result
 
 
 ODD = {
-    "no body": change(lambda voxels: np.full_like(voxels, -1000)),
+    "no body": change(lambda voxels: (-1000 - np.arange(voxels.size) % 9).reshape(voxels.shape).astype(voxels.dtype)),
     "one slice": keep(np.s_[..., 20:21]),
     "a few voxels": keep(np.s_[30:33, 30:32, :2]),
 }

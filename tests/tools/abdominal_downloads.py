@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ def cases(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def add_image(path: Path, intensities: tuple[int, int]) -> None:
-    """An image whose values fill the range, half of them below its middle."""
-    save(path, np.linspace(*intensities, int(np.prod(SHAPE))).astype(np.int16).reshape(SHAPE))
+    """An image whose values fill the range, half of them below its middle; each name has another."""
+    values = np.linspace(*intensities, int(np.prod(SHAPE))).astype(np.int16)
+    values[1] += zlib.crc32(path.name.encode()) % 100
+    save(path, values.reshape(SHAPE))
 
 
 def add_label(path: Path) -> None:
@@ -82,10 +85,11 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def decompress(path: Path) -> None:
-    """Put NAME.nii in the place of NAME.nii.gz."""
+def decompress(path: Path, keep: bool = False) -> None:
+    """Put NAME.nii in the place of NAME.nii.gz, or beside it."""
     path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
-    path.unlink()
+    if not keep:
+        path.unlink()
 
 
 def shift(path: Path) -> None:

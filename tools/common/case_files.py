@@ -18,7 +18,7 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from numpy.typing import NDArray
 
-from scripts.data.checks import HIGHEST_IN_FAT, LARGEST_SHIFT, grid_shift
+from scripts.data.checks import AGAIN, HIGHEST_IN_FAT, LARGEST_SHIFT, grid_fault, grid_shift, name_fault
 
 from .findings import Findings
 
@@ -70,7 +70,6 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
     The whole file is read and decompressed in memory, because only then gzip's checksum is verified. The spacing is the
     header's (pixdim), not the affine's: the official ACDC files have an sform of unit scale beside the right pixdim.
     """
-    again = "download or export the file again"
     expected = "a 3D NIfTI volume"
     if not path.is_file():  # a pipe or a device would never end
         found = "something that is not a file" if path.exists() else "no such file"
@@ -78,35 +77,26 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
         return None
     try:
         data = path.read_bytes()
-        content = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        if fault := name_fault(path, data[:2]):
+            findings.add(path, *fault)
+            return None
+        content = gzip.decompress(data) if path.name.lower().endswith(".gz") else data
         kind = next((k for k in (Nifti1Image, Nifti2Image) if k.header_class.may_contain_header(content)), None)
         if kind is None:
-            findings.add(path, expected, "content that is not NIfTI", again)
+            findings.add(path, expected, "content that is not NIfTI", AGAIN)
             return None
         image = kind.from_bytes(content)
-        if len(image.shape) != 3:
-            size = " x ".join(map(str, image.shape))
-            findings.add(path, expected, f"{len(image.shape)}D ({size})", "export the file as one 3D volume")
-            return None
-        if 0 in image.shape:
-            findings.add(path, expected, f"no voxel (shape {image.shape})", again)
+        if fault := grid_fault(image.shape, image.get_data_dtype(), image.affine, image.header.get_zooms()):
+            findings.add(path, *fault)
             return None
         values = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())
-        findings.add(path, expected, f"a truncated or otherwise unreadable file ({reason})", again)
-        return None
-    if values.dtype.kind not in "iuf":
-        findings.add(path, "one number per voxel", f"the voxel type {values.dtype}", "export it in grey values")
+        findings.add(path, expected, f"a truncated or otherwise unreadable file ({reason})", AGAIN)
         return None
     assert image.affine is not None
     spacing = [round(float(zoom), 6) for zoom in image.header.get_zooms()]
-    axes: tuple[Any, ...] = (None,)
-    if np.isfinite(image.affine).all():
-        axes = nib.orientations.aff2axcodes(image.affine)
-    if None in axes or not np.isfinite(spacing).all():
-        findings.add(path, "a finite, invertible affine", f"{image.affine[:3].tolist()}", "repair the header")
-        return None
+    axes = nib.orientations.aff2axcodes(image.affine)
     return Volume(values, image.affine, spacing, "".join(axes), hashlib.sha256(data).hexdigest(), image.header)
 
 
@@ -165,6 +155,8 @@ def _check_image(files: CaseFiles, image: Volume, findings: Findings) -> None:
     bad = int((~np.isfinite(image.values)).sum()) if image.values.dtype.kind == "f" else 0
     if bad:
         findings.add(files.image, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
+    elif (value := image.values.flat[0]) == image.values.max() == image.values.min():
+        findings.add(files.image, "grey values that differ", f"{value:g} in every voxel", "export the image again")
     elif files.modality:
         _check_modality(files, image, findings)
 

@@ -55,13 +55,25 @@ def frames_of(headers: Sequence[Dataset], name: str) -> list[Frame]:
     """The frames of all images of a series.
 
     Raises:
-        UserError: colour, or a frame without position, orientation or pixel spacing.
+        UserError: colour or inverted grey values, a number of frames that the image does not describe, or a frame
+            without position, orientation or pixel spacing.
     """
     return [
         _frame(FrameHeader(header, number), image, number, name)
         for image, header in enumerate(headers)
-        for number in range(int(header.get("NumberOfFrames") or 1))
+        for number in range(_number_of_frames(header, name))
     ]
+
+
+def _number_of_frames(header: Dataset, name: str) -> int:
+    number = int(header.get("NumberOfFrames") or 1)
+    described = len(header.get("PerFrameFunctionalGroupsSequence") or ()) or 1
+    if number != described:
+        raise UserError(
+            f"{name}: expected a place for each frame of an image, found {number} frames and {described} in "
+            "PerFrameFunctionalGroupsSequence; export the series again"
+        )
+    return number
 
 
 class FrameHeader:
@@ -116,6 +128,11 @@ def _frame(header: FrameHeader, image: int, number: int, name: str) -> Frame:
     assert spacing is not None
     if int(header.header.get("SamplesPerPixel") or 1) != 1:
         raise UserError(f"{name}: expected one value per pixel, found a colour image; choose another series")
+    if header.header.get("PhotometricInterpretation") == "MONOCHROME1":
+        raise UserError(
+            f"{name}: expected grey values of which the highest is white (MONOCHROME2), found MONOCHROME1, so that "
+            "they may be inverted; export the series again"
+        )
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     if abs(row @ column) > 1e-3 or abs(row @ row - 1) > 1e-2 or abs(column @ column - 1) > 1e-2 or min(spacing) <= 0:
         raise UserError(

@@ -53,7 +53,12 @@ class Series:
         return sum(int(head.get("NumberOfFrames") or 1) for head in self.heads)
 
     def __str__(self) -> str:
-        return f"series {self.uid} ({self.get('SeriesDescription') or 'no description'})"
+        return f"series {_in_one_line(self.uid)} ({_in_one_line(self.get('SeriesDescription')) or 'no description'})"
+
+
+def _in_one_line(text: str) -> str:
+    """What a header says, as part of a line of a log: no character that would end it, and no more than is of use."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:80]
 
 
 def find_series(folder: Path) -> list[Series]:
@@ -72,7 +77,7 @@ def find_series(folder: Path) -> list[Series]:
             continue
         if head.SOPClassUID and "Image Storage" not in head.SOPClassUID.name:
             continue  # reports, presentation states, the index of a medium
-        if not head.SOPClassUID or "Rows" not in head:
+        if not head.SOPClassUID or not _is_sound(head):
             damaged.append(path)
             continue
         # Where anonymisation has emptied the UID, a series is what lies in one folder under one description.
@@ -86,6 +91,18 @@ def find_series(folder: Path) -> list[Series]:
     if passed_over and images:
         logger.info("%s: passed over %d files that are no DICOM", folder, passed_over)
     return sorted((_series(key[0], found, damaged) for key, found in images.items()), key=lambda series: series.uid)
+
+
+def _is_sound(head: Dataset) -> bool:
+    """Whether it says in whole numbers how large the image is; pydicom reads a value only when it is asked for."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of text that is too long or has control characters
+            sizes = [int(head.Rows), int(head.Columns), int(head.get("NumberOfFrames") or 1)]
+            texts = [str(head.get(keyword)) for keyword in FIRST_LOOK]
+    except Exception:  # whatever pydicom makes of the value
+        return False
+    return min(sizes) > 0 and len(texts) == len(FIRST_LOOK)
 
 
 def _series(uid: str, images: list[tuple[Path, Dataset]], damaged: Sequence[Path]) -> Series:

@@ -22,6 +22,9 @@ from .reading import Series, read_headers, read_pixels
 
 logger = logging.getLogger(__name__)
 
+LARGEST_SLOPE = 1000  # of a rescaling; of CT it is 1, of MR rarely above 100
+LARGEST_VALUE = 1e6  # of a voxel; of CT about 30000 HU
+
 
 @dataclass(frozen=True)
 class DicomVolume:
@@ -55,6 +58,7 @@ def read_volumes(series: Series, modality: str) -> list[DicomVolume]:
             "to each other; export the series again"
         )
     frames = frames_of(headers, name)
+    _check_rescaling(frames, name)
     if modality == "CT":
         _check_hounsfield(frames, name)
         phases = [_without_copies(frames, series)]
@@ -63,7 +67,21 @@ def read_volumes(series: Series, modality: str) -> list[DicomVolume]:
     stacks = [stack(phase, name) for phase in phases]
     wanted = {(frame.image, frame.number) for phase in phases for frame in phase}
     slices = _slices(series, frames, wanted)
-    return [DicomVolume(_assemble(slices, grid.frames), grid, headers) for grid in stacks]
+    return [DicomVolume(_assemble(slices, grid.frames, name), grid, headers) for grid in stacks]
+
+
+def _check_rescaling(frames: Sequence[Frame], name: str) -> None:
+    for frame in frames:
+        slope, intercept = _rescaling(frame)
+        if not (1 / LARGEST_SLOPE**2 <= slope <= LARGEST_SLOPE and abs(intercept) <= LARGEST_VALUE):
+            raise UserError(
+                f"{name}: expected a RescaleSlope above 0 and at most {LARGEST_SLOPE}, and a RescaleIntercept of at "
+                f"most {LARGEST_VALUE:g}, found {slope:g} and {intercept:g}; export the series again"
+            )
+
+
+def _rescaling(frame: Frame) -> tuple[float, float]:
+    return 1.0 if frame.slope is None else frame.slope, 0.0 if frame.intercept is None else frame.intercept
 
 
 def _check_hounsfield(frames: Sequence[Frame], name: str) -> None:
@@ -127,8 +145,7 @@ def _rescale(pixels: NDArray[Any], frame: Frame, name: str) -> NDArray[Any]:
             f"{name}: expected {frame.number + 1} or more frames of {frame.shape} pixels in an image, found "
             f"{pixels.shape}; export the series again"
         )
-    slope = 1.0 if frame.slope is None else frame.slope
-    intercept = 0.0 if frame.intercept is None else frame.intercept
+    slope, intercept = _rescaling(frame)
     values = pixels[frame.number].T.astype(np.float64) * slope + intercept
     if not (slope.is_integer() and intercept.is_integer()):
         return values.astype(np.float32)
@@ -136,5 +153,11 @@ def _rescale(pixels: NDArray[Any], frame: Frame, name: str) -> NDArray[Any]:
     return values.astype(np.int16 if fits else np.int32)
 
 
-def _assemble(slices: dict[tuple[int, int], NDArray[Any]], frames: Sequence[Frame]) -> NDArray[Any]:
-    return np.stack([slices[frame.image, frame.number] for frame in frames], axis=-1)
+def _assemble(slices: dict[tuple[int, int], NDArray[Any]], frames: Sequence[Frame], name: str) -> NDArray[Any]:
+    values = np.stack([slices[frame.image, frame.number] for frame in frames], axis=-1)
+    repeated = int((values[..., 1:] == values[..., :-1]).all((0, 1)).sum())
+    if repeated == len(frames) - 1:
+        raise UserError(f"{name}: expected slices that differ, found the same image in all; export the series again")
+    if repeated:
+        logger.warning("%s: %d of %d slices are the same as the one below them", name, repeated, len(frames))
+    return values

@@ -46,9 +46,7 @@ class Case:
 def check_case(case: Case) -> Iterator[Finding]:
     """What one case tells without the others."""
     facts = case.facts
-    if facts.constant:
-        yield Finding(ERROR, "constant image", case.image, "an image", f"{facts.percentiles[0]:g} everywhere", AGAIN)
-    elif facts.repeated:
+    if facts.repeated:
         count = f"{facts.repeated} of {facts.shape[2]} equal to the one before"
         yield Finding(WARNING, "repeated slices", case.image, "slices that differ", count, AGAIN)
     pairs = zip(facts.spacing, facts.affine_spacing, strict=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.errors import UserError
+from scripts.errors import UserError, first_few
 from scripts.files import read_json
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ def find_cases(source: Path, output: Path, modality: str, uid: str | None) -> li
     if not source.exists():
         raise UserError(f"{source}: expected a file or a folder, found neither; check the path")
     images = [] if uid else _images(source, output)
+    odd = [ascii(path.name) for path in images if not path.name.isprintable()]
+    if odd:
+        raise UserError(f"{source}: expected names of printable characters, found {first_few(odd)}; rename the files")
     cases = [Case(_safe(_stem(path, source)), image=path) for path in images]
     names = [case.name for case in cases]
     twice = sorted({name for name in names if names.count(name) > 1})

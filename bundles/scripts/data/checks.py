@@ -4,17 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
 
 HIGHEST_IN_FAT = -50  # HU; fat (about -100) and air (-1000) lie below, and every CT shows one of them
 LARGEST_SHIFT = 0.1  # mm; converters round the geometry of an image and of its label differently
+LARGEST_STRETCH = 0.01  # of a spacing, by which the header's two may differ: one is rounded
+NIFTI = (".nii", ".nii.gz")
+AGAIN = "download or export the file again"
+
+
+class Fault(NamedTuple):
+    """Why a file cannot be used: what was expected, what was found, and what to do."""
+
+    expected: str
+    found: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}, found {self.found}; {self.mend}"
+
+
+def nifti_fault(path: Path, one_spacing: bool = False) -> Fault | None:
+    """What keeps a NIfTI file from being a volume that training and inference read alike; only its header is read.
+
+    Args:
+        path: the file, NIfTI-1 or NIfTI-2, compressed if its name ends in .gz.
+        one_spacing: whether the header's two spacings (pixdim and affine) have to agree; where the image is resampled,
+            it matters which of them is true.
+    """
+    import nibabel as nib  # here, so that reading lists stays light
+
+    expected = "a 3D NIfTI volume"
+    if not path.is_file():  # a pipe or a device would never end
+        found = "something that is not a file" if path.exists() else "no such file"
+        return Fault(expected, found, "restore the file, or correct the path")
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if fault := name_fault(path, start):
+            return fault
+        image = nib.load(path)
+    except Exception as error:  # nibabel's and the decompressors' own
+        return Fault(expected, f"a file that cannot be read ({first_line(error)})", AGAIN)
+    if not isinstance(image, nib.nifti1.Nifti1Pair):  # NIfTI-2 is one, too
+        return Fault(expected, f"a {type(image).__name__}", "convert it to NIfTI")
+    return grid_fault(image.shape, image.get_data_dtype(), image.affine, image.header.get_zooms(), one_spacing)
+
+
+def name_fault(path: Path, start: bytes) -> Fault | None:
+    """Whether a file is compressed, by its first two bytes, and its name says something else."""
+    if (start == b"\x1f\x8b") == path.name.lower().endswith(".gz"):
+        return None
+    found = "content that is not NIfTI" + ("" if path.name.lower().endswith(".gz") else ", but compressed")
+    return Fault("a 3D NIfTI volume, compressed if its name ends in .gz", found, f"{AGAIN}, or rename it")
+
+
+def grid_fault(
+    shape: Sequence[int], kind: np.dtype[Any], affine: Any, spacing: Sequence[float], one_spacing: bool = False
+) -> Fault | None:
+    """What keeps the grid of a volume and the type of its voxels from being used (see `nifti_fault`)."""
+    expected = "a 3D NIfTI volume"
+    if len(shape) != 3:
+        size = " x ".join(map(str, shape))
+        return Fault(expected, f"{len(shape)}D ({size})", "export the file as one 3D volume")
+    if 0 in shape:
+        return Fault(expected, f"no voxel (shape {tuple(shape)})", AGAIN)
+    if kind.kind not in "iuf":
+        return Fault("one number per voxel", f"the voxel type {kind}", "export it in grey values")
+    affine, zooms = np.asarray(affine, float), np.asarray(spacing, float)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    # The volume of a cell beside that of its box: 0 where two axes have one direction.
+    flat = not np.isfinite(affine).all() or sizes.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-3
+    if flat or not (np.isfinite(zooms).all() and zooms.min() > 0):
+        return Fault("a finite, invertible affine", f"{affine[:3].tolist()}", "repair the header")
+    if one_spacing and np.abs(sizes / zooms - 1).max() > LARGEST_STRETCH:
+        two = " and ".join(" x ".join(f"{mm:.4g}" for mm in row) for row in (zooms, sizes))
+        return Fault("one spacing in its header", f"{two} mm (pixdim and affine)", "correct the wrong one of them")
+    return None
 
 
 def grid_shift(affine: Any, other: Any, shape: Sequence[int]) -> float:
@@ -24,10 +98,14 @@ def grid_shift(affine: Any, other: Any, shape: Sequence[int]) -> float:
     return float(np.linalg.norm(moved[:3], axis=0).max())
 
 
-def all_finite(image: torch.Tensor) -> bool:
-    """Whether no number is NaN or infinite, in one pass: either of the extremes would be."""
+def intensity_fault(image: torch.Tensor) -> Fault | None:
+    """What keeps the intensities of an image from being used; in one pass, since one of the extremes would be NaN."""
     low, high = image.aminmax()
-    return bool(low.isfinite() and high.isfinite())
+    if not (low.isfinite() and high.isfinite()):
+        return Fault("finite numbers", "NaN or infinity", "repair or leave out the case")
+    if low == high:
+        return Fault("grey values that differ", f"{float(low):g} in every voxel", "export the image again")
+    return None
 
 
 def check_modality(image: torch.Tensor, modality: str | None, path: str) -> None:

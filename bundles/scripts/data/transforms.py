@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from monai.transforms import (
 from torch.nn.functional import affine_grid, grid_sample
 
 from ..errors import UserError, first_line
-from .checks import LARGEST_SHIFT, all_finite, check_modality, grid_shift
+from .checks import LARGEST_SHIFT, NIFTI, check_modality, grid_shift, intensity_fault, nifti_fault
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,12 @@ class LoadCased(MapTransform):
         spatial_dims: axes that a volume must have (a stack of 2D slices has three).
         modality: what an item without a "modality" of its own is taken for. "CT" makes sure that an image holds
             Hounsfield units; None takes any numbers.
+        one_spacing: whether pixdim and affine of a NIfTI header have to agree (see `checks.nifti_fault`).
 
     Raises:
-        UserError: a file that is missing, truncated or not an image; a wrong number of axes; NaN or infinity; an image
-            of another modality; a label of another shape or place than its image, or with other values.
+        UserError: a file that is missing, truncated or not an image; a wrong number of axes; an affine that cannot be
+            used; NaN or infinity; an image of one grey value or of another modality; a label of another shape or place
+            than its image, or with other values.
 
     Example:
         >>> item = LoadCased(num_classes=2)({"image": "image.nii.gz", "label": "label.nii.gz"})
@@ -47,9 +50,11 @@ class LoadCased(MapTransform):
         ((1, 8, 8, 4), [0.0, 1.0, 2.0])
     """
 
-    def __init__(self, num_classes: int, spatial_dims: int = 3, modality: str | None = None) -> None:
+    def __init__(
+        self, num_classes: int, spatial_dims: int = 3, modality: str | None = None, one_spacing: bool = False
+    ) -> None:
         super().__init__(("image", "label"), allow_missing_keys=True)
-        self.modality = modality
+        self.modality, self.one_spacing = modality, one_spacing
         self.num_classes = num_classes
         self.spatial_dims = spatial_dims
         self.load = LoadImage(image_only=True, ensure_channel_first=True)
@@ -64,12 +69,17 @@ class LoadCased(MapTransform):
                 item[key].meta["spacing"] = item["spacing"]
         if self.modality is not None:
             item.setdefault("modality", self.modality)
+        if fault := intensity_fault(item["image"]):
+            raise UserError(f"{data['image']}: {fault}")
         check_modality(item["image"], item.get("modality"), str(data["image"]))
         if "label" in item:
             self._check_label(item["image"], item["label"], str(data["label"]))
         return item
 
     def _read(self, path: str) -> torch.Tensor:
+        is_volume = self.spatial_dims == 3 and path.lower().endswith(NIFTI)
+        if is_volume and (fault := nifti_fault(Path(path), self.one_spacing)):
+            raise UserError(f"{path}: {fault}")
         try:
             image: torch.Tensor = self.load(path)
         except Exception as error:  # each reader and decompressor raises its own
@@ -82,8 +92,6 @@ class LoadCased(MapTransform):
                 f"{path}: expected an image of {self.spatial_dims} axes, found shape {shape}; "
                 "convert 2D or 4D files to one volume each"
             )
-        if not all_finite(image):
-            raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the case")
         return image
 
     def _check_label(self, image: MetaTensor, label: MetaTensor, path: str) -> None:

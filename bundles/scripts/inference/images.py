@@ -9,7 +9,7 @@ from typing import Any
 from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose
 
-from ..data.checks import all_finite, check_modality
+from ..data.checks import check_modality, intensity_fault, nifti_fault
 from ..data.datalists import read_datalist
 from ..errors import UserError, first_line
 
@@ -22,23 +22,31 @@ class ImageDataset(MonaiDataset):
         transform: the preprocessing; its first part loads the image.
         image_key: key of the image.
         modality: "CT" makes sure that an image holds Hounsfield units; None takes any numbers.
+        one_spacing: whether pixdim and affine of a NIfTI header have to agree (see `checks.nifti_fault`).
     """
 
     def __init__(
-        self, data: Sequence[dict[str, str]], transform: Compose, image_key: str = "image", modality: str | None = None
+        self,
+        data: Sequence[dict[str, str]],
+        transform: Compose,
+        image_key: str = "image",
+        modality: str | None = None,
+        one_spacing: bool = False,
     ) -> None:
         super().__init__(data, transform)
-        self.image_key, self.modality = image_key, modality
+        self.image_key, self.modality, self.one_spacing = image_key, modality, one_spacing
 
     def _transform(self, index: int) -> Any:
         path = self.data[index][self.image_key]
+        if fault := nifti_fault(Path(path), self.one_spacing):
+            raise UserError(f"{path}: {fault}")
         try:
             item = self.transform(dict(self.data[index]), end=1)  # the first transform loads
         except Exception as error:  # each reader and decompressor raises its own
             reason = first_line(error.__cause__ or error)
             raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
-        if not all_finite(item[self.image_key]):
-            raise UserError(f"{path}: expected finite numbers, found NaN or infinity; repair or leave out the file")
+        if fault := intensity_fault(item[self.image_key]):
+            raise UserError(f"{path}: {fault}")
         check_modality(item[self.image_key], self.modality, path)
         return self.transform(item, start=1)
 
@@ -68,20 +76,7 @@ def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, 
         paths = [p for p in names if not p.name.split(".")[0].endswith(("_gt", "_seg"))]
     if not paths:
         raise UserError(f"{source}: expected NIfTI images (*.nii, *.nii.gz), found none; check `dataset_dir`")
-    problems = [problem for path in sorted(paths) if (problem := _header_problem(path))]
-    if problems:
-        raise UserError("; ".join(problems))
+    faults = [f"{path}: {fault}" for path in sorted(paths) if (fault := nifti_fault(path))]
+    if faults:
+        raise UserError("; ".join(faults))
     return [{image_key: str(path)} for path in sorted(paths)]
-
-
-def _header_problem(path: Path) -> str | None:
-    import nibabel as nib  # here, so that reading lists stays light
-
-    try:
-        shape = nib.nifti1.load(path).shape
-    except Exception as error:  # nibabel's and the decompressors' own
-        reason = first_line(error)
-        return f"{path}: expected a readable NIfTI image, found: {reason}"
-    if len(shape) != 3:
-        return f"{path}: expected a volume of three axes, found shape {shape}; convert it to one volume per file"
-    return None

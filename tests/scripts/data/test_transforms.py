@@ -1,3 +1,5 @@
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -61,14 +63,14 @@ def test_an_item_has_the_modality_that_its_case_names_or_else_the_usual_one(case
 
 
 def test_stack_of_slices_can_be_asked_for(case, tmp_path):
-    flat = write(tmp_path / "flat.nii.gz", np.zeros((6, 5), np.float32))
+    flat = write(tmp_path / "flat.nii.gz", np.eye(6, 5, dtype=np.float32))
     assert LoadCased(num_classes=3, spatial_dims=2)({"image": flat})["image"].shape == (1, 6, 5)
 
 
 @pytest.mark.parametrize("key", ["image", "label"])
 def test_missing_file_is_named(case, tmp_path, key):
     case[key] = str(tmp_path / "gone.nii.gz")
-    assert error_of(case).startswith(f"{case[key]}: expected a readable image, found: ")
+    assert error_of(case).startswith(f"{case[key]}: expected a 3D NIfTI volume, found no such file; restore the file")
 
 
 @pytest.mark.parametrize("key", ["image", "label"])
@@ -86,7 +88,9 @@ def test_truncated_file_is_named(case, tmp_path, key):
 def test_file_of_another_format_is_named(case, tmp_path):
     case["image"] = str(tmp_path / "text.nii.gz")
     (tmp_path / "text.nii.gz").write_text("no image\nat all\n")
-    assert error_of(case).startswith(f"{case['image']}: expected a readable image, found: ")
+    assert re.match(
+        r".*text\.nii\.gz: expected a 3D NIfTI volume, .* found content that is not NIfTI; ", error_of(case)
+    )
 
 
 @pytest.mark.parametrize("key", ["image", "label"])
@@ -95,7 +99,8 @@ def test_numbers_that_are_not_finite_are_named(case, tmp_path, key, value):
     array = label_array().astype(np.float32)
     array[1, 2, 3] = value
     case[key] = write(tmp_path / "nan.nii.gz", array)
-    assert error_of(case).startswith(f"{case[key]}: expected finite numbers, found NaN or infinity; ")
+    expected = "finite numbers, found NaN or infinity; " if key == "image" else f"label values 0..3, found {value}; "
+    assert error_of(case).startswith(f"{case[key]}: expected {expected}")
 
 
 @pytest.mark.parametrize("value", [7, 4, -1, 1.5])
@@ -110,7 +115,8 @@ def test_wrong_label_value_is_named(case, tmp_path, value):
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 4, 2)])
 def test_wrong_number_of_axes_is_named(case, tmp_path, key, shape):
     case[key] = write(tmp_path / "axes.nii.gz", np.zeros(shape, np.float32))
-    assert error_of(case).startswith(f"{case[key]}: expected an image of 3 axes, found shape {shape}; ")
+    found = f"{len(shape)}D ({' x '.join(map(str, shape))})"
+    assert error_of(case).startswith(f"{case[key]}: expected a 3D NIfTI volume, found {found}; export the file as one")
 
 
 def test_label_of_another_shape_is_named(case, tmp_path):

@@ -14,7 +14,7 @@ from tests.tools.dicom_files import write_enhanced, write_series
 from tools.dicom.choosing import choose
 from tools.dicom.reading import find_series
 
-VALUES = np.zeros((8, 8, 12), np.int16)
+VALUES = np.broadcast_to(np.arange(12), (8, 8, 12)).astype(np.int16)
 AXIAL = np.array([[-1.5, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]])
 CORONAL = AXIAL[[0, 2, 1, 3]]
 

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, generate_uid
 
 from scripts.errors import UserError
-from tests.tools.dicom_files import write_series
+from tests.tools.dicom_files import write_enhanced, write_series
 from tools.dicom.choosing import choose
 from tools.dicom.reading import find_series
 from tools.dicom.volume import read_volumes
@@ -87,6 +87,13 @@ FAULTS: dict[str, tuple[Callable[[Images], Images | None], str]] = {
     "two frames of reference": (every("FrameOfReferenceUID", "1.2.3"), "frame of reference"),
     "no frame of reference": (every("FrameOfReferenceUID", None, slice(None)), "frame of reference"),
     "colour": (every("SamplesPerPixel", 3, slice(None)), "colour"),
+    "inverted grey values": (every("PhotometricInterpretation", "MONOCHROME1"), "found MONOCHROME1"),
+    "no slope to speak of": (every("RescaleSlope", 0), "found 0 and -1024"),
+    "negative slope": (every("RescaleSlope", -1), "RescaleSlope above 0"),
+    "absurd slope": (every("RescaleSlope", "1e9"), "found 1e+09"),
+    "absurd intercept": (every("RescaleIntercept", "-1e12"), "found 1 and -1e+12"),
+    "one image in all places": (every("PixelData", bytes(2 * 40 * 36), slice(None)), "the same image in all"),
+    "more frames than it describes": (every("NumberOfFrames", 100_000), "found 100000 frames and 1 in"),
     "two images at one place": (copy_of(4, PixelData=bytes(2 * 40 * 36)), "2 different ones at -688.00 mm"),
     "two scales at one place": (copy_of(4, RescaleIntercept=0), "one image per place"),
     "all at one place": (every("ImagePositionPatient", [0.0, 0.0, 0.0], slice(None)), "one image per place"),
@@ -169,3 +176,43 @@ def test_emptied_uids_are_made_up_alike_every_time(tmp_path: Path, caplog: pytes
     assert first.uid == second.uid != ""
     assert np.array_equal(read(tmp_path), VALUES)
     assert "has no StudyInstanceUID" in caplog.text
+
+
+def test_fewer_functional_groups_than_frames_are_named(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "a.dcm", [VALUES], AFFINE)
+    image = pydicom.dcmread(tmp_path / "a.dcm")
+    del image.PerFrameFunctionalGroupsSequence[-1]
+    image.save_as(tmp_path / "a.dcm")
+    with pytest.raises(UserError, match=rf"found {VALUES.shape[2]} frames and {VALUES.shape[2] - 1} in PerFrame"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("frames", ["many", "-3", "99999999999999999999"])
+def test_a_number_of_frames_that_is_none_stops_its_series_only(tmp_path: Path, frames: str) -> None:
+    write(tmp_path / "a")
+    broken = write_series(tmp_path / "b", VALUES, AFFINE, SeriesInstanceUID="1.2.3")[0]
+    raw = broken.read_bytes()
+    value = frames.encode().ljust(20)
+    at = raw.index(b"\x28\x00\x10\x00US")  # Rows, the next in the order of tags
+    broken.write_bytes(raw[:at] + b"\x28\x00\x08\x00IS" + len(value).to_bytes(2, "little") + value + raw[at:])
+    found = {series.uid: series for series in find_series(tmp_path)}
+    assert read_volumes(found[UID], "CT")[0].values.shape == VALUES.shape
+    with pytest.raises(UserError, match=r"found damaged ones beside it"):
+        read_volumes(found["1.2.3"], "CT")
+
+
+def test_a_description_cannot_forge_a_line_of_a_log(tmp_path: Path) -> None:
+    write(tmp_path, SeriesDescription="liver\nerror: all is lost\x1b[2J")
+    (series,) = find_series(tmp_path)
+    assert str(series).isprintable()
+    assert len(str(series)) < 200
+
+
+def test_slices_that_repeat_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def repeat(images: Images) -> Images:
+        images[5].PixelData = images[4].PixelData
+        return images
+
+    write(tmp_path, repeat)
+    read(tmp_path)
+    assert f"1 of {VALUES.shape[2]} slices are the same as the one below them" in caplog.text

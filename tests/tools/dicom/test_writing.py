@@ -20,6 +20,7 @@ from tools.dicom.writing import Algorithm, write_segmentation
 SEGMENTS = read_segments(Path("bundles/dca_synapse")).by_class
 ALGORITHM = Algorithm("DCA abdominal CT", "0.1.0", "0123456789abcdef")
 SHAPE = (20, 16, 12)
+VALUES = np.broadcast_to(np.arange(SHAPE[2]), SHAPE).astype(np.int16)  # slices differ
 LIVER, LEFT_KIDNEY, VEINS = 6, 3, 10
 
 
@@ -63,11 +64,10 @@ def placed(segmentation: hd.seg.Segmentation, affine: NDArray[np.float64]) -> ND
 @pytest.mark.parametrize("kind", ["single", "enhanced"])
 @pytest.mark.parametrize("name", ["plain", "flipped", "oblique"])
 def test_each_segment_lies_where_its_class_does(name: str, kind: str, tmp_path: Path) -> None:
-    values = np.zeros(SHAPE, np.int16)
     if kind == "single":
-        write_series(tmp_path / "ct", values, affine_of(name))
+        write_series(tmp_path / "ct", VALUES, affine_of(name))
     else:
-        write_enhanced(tmp_path / "ct" / "ct.dcm", [values], affine_of(name))
+        write_enhanced(tmp_path / "ct" / "ct.dcm", [VALUES], affine_of(name))
     (volume,) = read(tmp_path / "ct")
     flip = slice(None, None, -1 if name == "flipped" else 1)  # the volume's slices go up along their normal
     absent = write_segmentation(tmp_path / "s.dcm", labels()[:, :, flip], volume, SEGMENTS, ALGORITHM)
@@ -82,7 +82,7 @@ def test_each_segment_lies_where_its_class_does(name: str, kind: str, tmp_path: 
 
 @pytest.fixture
 def written(tmp_path: Path) -> tuple[hd.seg.Segmentation, DicomVolume]:
-    write_series(tmp_path / "ct", np.zeros(SHAPE, np.int16), affine_of("plain"))
+    write_series(tmp_path / "ct", VALUES, affine_of("plain"))
     (volume,) = read(tmp_path / "ct")
     write_segmentation(tmp_path / "s.dcm", labels(), volume, SEGMENTS, ALGORITHM)
     return hd.seg.segread(tmp_path / "s.dcm"), volume
@@ -127,7 +127,7 @@ def test_frames_refer_to_the_images_that_they_lie_on(written: tuple[hd.seg.Segme
 
 
 def test_phase_of_a_multi_frame_cine_refers_to_its_own_frames(tmp_path: Path) -> None:
-    phases = [np.full(SHAPE, phase, np.int16) for phase in range(3)]
+    phases = [VALUES + np.int16(100 * phase) for phase in range(3)]
     write_enhanced(tmp_path / "mr" / "mr.dcm", phases, affine_of("plain"), "MR")
     volume = read(tmp_path / "mr", "MR")[1]
     write_segmentation(tmp_path / "s.dcm", labels(), volume, SEGMENTS, ALGORITHM)
@@ -140,7 +140,7 @@ def test_phase_of_a_multi_frame_cine_refers_to_its_own_frames(tmp_path: Path) ->
 
 
 def test_nothing_is_written_where_no_organ_was_found(tmp_path: Path) -> None:
-    write_series(tmp_path / "ct", np.zeros(SHAPE, np.int16), affine_of("plain"))
+    write_series(tmp_path / "ct", VALUES, affine_of("plain"))
     (volume,) = read(tmp_path / "ct")
     absent = write_segmentation(tmp_path / "s.dcm", np.zeros(SHAPE, np.uint8), volume, SEGMENTS, ALGORITHM)
     assert len(absent) == len(SEGMENTS)
@@ -149,14 +149,14 @@ def test_nothing_is_written_where_no_organ_was_found(tmp_path: Path) -> None:
 
 def test_images_that_lack_a_patient_can_be_segmented(tmp_path: Path) -> None:
     gone = dict.fromkeys(["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"])
-    write_series(tmp_path / "ct", np.zeros(SHAPE, np.int16), affine_of("plain"), **gone)
+    write_series(tmp_path / "ct", VALUES, affine_of("plain"), **gone)
     (volume,) = read(tmp_path / "ct")
     write_segmentation(tmp_path / "s.dcm", labels(), volume, SEGMENTS, ALGORITHM)
     assert hd.seg.segread(tmp_path / "s.dcm").PatientID == ""
 
 
 def test_several_multi_frame_images_are_refused(tmp_path: Path) -> None:
-    halves = np.split(np.zeros(SHAPE, np.int16), 2, axis=2)
+    halves = np.split(VALUES, 2, axis=2)
     upper = affine_of("plain") @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 6], [0, 0, 0, 1]])
     uids = {"SeriesInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.4", "StudyInstanceUID": "1.2.5"}
     for name, half, affine in (("lower", halves[0], affine_of("plain")), ("upper", halves[1], upper)):

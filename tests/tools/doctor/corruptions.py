@@ -189,7 +189,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     ),
     "affine singular": Corruption(header(IMAGE, lambda h: _affine(h, 0)), "error", "image", IMAGE, "affine"),
     "affine of NaN": Corruption(header(IMAGE, lambda h: _affine(h, np.nan)), "error", "image", IMAGE),
-    "image constant": Corruption(voxels(IMAGE, lambda v: v * 0 - 100), "error", "constant image", IMAGE, "-100"),
+    "image constant": Corruption(voxels(IMAGE, lambda v: v * 0 - 100), "error", "image", IMAGE, "-100"),
     "slices repeated": Corruption(
         both(lambda v: np.concatenate([v[..., :20], *[v[..., 19:20]] * (v.shape[2] - 20)], 2)),
         *("warning", "repeated slices", IMAGE, "equal to the one before"),

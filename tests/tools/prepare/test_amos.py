@@ -163,7 +163,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "expected its image imagesVa/amos_0013.nii.gz, found none",
     ),
     "compressed and not": (
-        lambda s: shutil.copy(s / IMAGE, s / "imagesTr" / "amos_0004.nii"),
+        lambda s: decompress(s / IMAGE, keep=True),
         IMAGE,
         "expected each case once, found the same number in amos_0004.nii; remove one of the two",
     ),

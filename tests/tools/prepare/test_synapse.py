@@ -139,12 +139,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "expected its image img/img0040.nii.gz, found none",
     ),
     "image twice": (
-        lambda s: shutil.copy(s / IMAGE, s / "img" / "img0002.nii"),
+        lambda s: decompress(s / IMAGE, keep=True),
         IMAGE,
         "expected each case once, found the same number in img0002.nii; remove one of the two",
     ),
     "label twice": (
-        lambda s: shutil.copy(s / LABEL, s / "label" / "label0002.nii"),
+        lambda s: decompress(s / LABEL, keep=True),
         LABEL,
         "expected each case once, found the same number in label0002.nii; remove one of the two",
     ),

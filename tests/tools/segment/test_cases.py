@@ -12,7 +12,7 @@ from tests.tools.dicom_files import write_series
 from tools.segment.cases import find_cases
 
 AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
-VALUES = np.zeros((8, 8, 12), np.int16)
+VALUES = np.broadcast_to(np.arange(12), (8, 8, 12)).astype(np.int16)
 
 
 def names(source: Path, uid: str | None = None) -> list[str]:

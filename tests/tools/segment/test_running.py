@@ -45,7 +45,7 @@ def work(bundle: str = "dca_acdc", **options: Any) -> Work:
 
 def heart(size: int) -> np.ndarray:
     """A bright cube, the left ventricle, of this size."""
-    values = np.zeros(SHAPE, np.int16)
+    values = np.broadcast_to(np.arange(SHAPE[2]), SHAPE).astype(np.int16)  # slices differ
     values[10 : 10 + size, 10 : 10 + size, 2:5] = 1000
     return values
 
@@ -124,7 +124,7 @@ def test_case_that_fills_the_gpu_is_told_in_one_line_and_leaves_nothing(tmp_path
 
 
 def test_a_marker_on_the_patients_right_stays_there(tmp_path: Path) -> None:
-    values = np.full((40, 30, 12), -1000, np.int16)
+    values = np.broadcast_to(-1000 - np.arange(12), (40, 30, 12)).astype(np.int16)
     values[4:9, 20:26, 2:5] = 1000  # x = 17 to 24 mm: right in RAS+; to the front; low
     write_series(tmp_path / "ct", values, AFFINE)
     (series,) = find_series(tmp_path / "ct")
