@@ -26,14 +26,15 @@ def volume(values: np.ndarray = VALUES, affine: np.ndarray = AFFINE, kind: type 
     return lambda path: kind(values, affine).to_filename(path)
 
 
-def header(field: str, value: object) -> Make:
-    """A volume with another value in its header; a singular affine that nibabel would not write, for example."""
+def header(**fields: object) -> Make:
+    """A volume with other values in its header; a singular affine that nibabel would not write, for example."""
 
     def make(path: Path) -> None:
         image = nib.Nifti1Image(VALUES, AFFINE)
         content = bytearray(image.to_bytes())
         changed = image.header.copy()
-        changed[field] = value
+        for field, value in fields.items():
+            changed[field] = value
         content[:348] = changed.binaryblock
         path.write_bytes(gzip.compress(bytes(content)))
 
@@ -50,10 +51,13 @@ SOUND: dict[str, Make] = {
 ODD: dict[str, tuple[Make, str]] = {
     "complex numbers": (volume(VALUES.astype(np.complex64)), "found the voxel type complex64"),
     "colours": (volume(np.zeros((8, 7, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])), "found the voxel type"),
-    "singular affine": (header("srow_x", [0, 0, 0, 0]), "expected a finite, invertible affine"),
-    "two axes of one direction": (header("srow_y", [1.5, 0, 0, 0]), "expected a finite, invertible affine"),
-    "affine of NaN": (header("srow_z", [np.nan] * 4), "expected a finite, invertible affine"),
-    "no voxel": (header("dim", [3, 8, 7, 0, 1, 1, 1, 1]), "found no voxel"),
+    "singular affine": (header(srow_x=[0, 0, 0, 0]), "expected a finite, invertible affine"),
+    "two axes of one direction": (
+        header(srow_x=[1.5, 1.5, 0, 0], srow_y=[1, 1, 0, 0]),
+        "expected a finite, invertible affine",
+    ),
+    "affine of NaN": (header(srow_z=[np.nan] * 4), "expected a finite, invertible affine"),
+    "no voxel": (header(dim=[3, 8, 7, 0, 1, 1, 1, 1]), "found no voxel"),
     "four axes": (volume(np.stack([VALUES, VALUES], -1)), "found 4D (8 x 7 x 6 x 2)"),
     "two axes": (volume(VALUES[..., 0]), "found 2D (8 x 7)"),
     "all zero": (volume(VALUES * 0), "expected grey values that differ, found 0 in every voxel"),
@@ -117,7 +121,7 @@ def test_gzip_under_a_name_without_gz_is_refused_by_every_reader(tmp_path: Path)
 
 
 def test_two_spacings_in_a_header_are_refused_where_the_image_is_resampled(tmp_path: Path) -> None:
-    header("pixdim", [1, 1.5, 1.5, 5, 1, 1, 1, 1])(tmp_path / "a.nii.gz")
+    header(pixdim=[1, 1.5, 1.5, 5, 1, 1, 1, 1])(tmp_path / "a.nii.gz")
     item = {"image": str(tmp_path / "a.nii.gz")}
     LoadCased(num_classes=3)(item)
     told = r"expected one spacing in its header, found 1\.5 x 1\.5 x 5 and 1\.5 x 1\.5 x 3 mm \(pixdim and affine\)"
