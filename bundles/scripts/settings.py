@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,17 @@ def expect_at_least(name: str, value: float, least: float) -> None:
     """
     if value < least:
         raise UserError(f"{name}: expected at least {least:g}, found {value!r}")
+
+
+def expect_length_or_none(name: str, value: object) -> None:
+    """Make sure that a setting is a finite number above 0, or null for none.
+
+    Raises:
+        UserError: anything else.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and 0 < value < math.inf):  # type: ignore[operator]
+        raise UserError(f"{name}: expected a number above 0, or null for none, found {value!r}")
 
 
 def expect_volume_settings(spacing: Sequence[float], window: Sequence[float], overlap: float | Sequence[float]) -> None:

@@ -19,7 +19,11 @@ from .values import Values
 Case = Mapping[str, Any]
 ROLES = ("labelled", "unlabelled", "validation", "test")
 # Components that read a checkpoint, and their argument that names it.
-CHECKPOINT_READERS = {"scripts.checkpoints.load_predictor": "path", "CheckpointLoader": "load_path"}
+CHECKPOINT_READERS = {
+    "scripts.checkpoints.load_predictor": "path",
+    "scripts.inference.evaluator.CheckpointLoader": "path",
+    "CheckpointLoader": "load_path",
+}
 
 
 @dataclass
