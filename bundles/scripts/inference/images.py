@@ -18,16 +18,23 @@ class ImageDataset(MonaiDataset):
     """Images to infer on, one by one; a file that cannot be used is named in one line.
 
     Args:
-        data: items {image_key: path} (see `find_images`).
+        data: items {image_key: path} (see `find_images`), or paths, as MONAI's model zoo lists them.
         transform: the preprocessing; its first part loads the image.
         image_key: key of the image.
         modality: "CT" makes sure that an image holds Hounsfield units; None takes any numbers.
+
+    Raises:
+        UserError: a list of anything else, or paths without a volume of three axes (all of them in one message).
     """
 
     def __init__(
-        self, data: Sequence[dict[str, str]], transform: Compose, image_key: str = "image", modality: str | None = None
+        self,
+        data: Sequence[dict[str, str] | str | Path],
+        transform: Compose,
+        image_key: str = "image",
+        modality: str | None = None,
     ) -> None:
-        super().__init__(data, transform)
+        super().__init__(_items(data, image_key), transform)
         self.image_key, self.modality = image_key, modality
 
     def _transform(self, index: int) -> Any:
@@ -72,6 +79,21 @@ def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, 
     if problems:
         raise UserError("; ".join(problems))
     return [{image_key: str(path)} for path in sorted(paths)]
+
+
+def _items(data: Sequence[dict[str, str] | str | Path], image_key: str) -> list[dict[str, str]]:
+    """The list as items {image_key: path}."""
+    if not isinstance(data, list | tuple):
+        raise UserError(f"datalist: expected a list of images, found {data!r}; use `dataset_dir` for a folder or file")
+    items = [{image_key: str(item)} if isinstance(item, str | Path) else item for item in data]
+    without = [item for item in items if not isinstance(item, dict) or image_key not in item]
+    if without:
+        raise UserError(f"datalist: expected paths, or items with a path at {image_key!r}, found {without[0]!r}")
+    paths = [Path(item) for item in data if isinstance(item, str | Path)]  # the header of others is known
+    problems = [problem for path in paths if (problem := _header_problem(path))]
+    if problems:
+        raise UserError("; ".join(problems))
+    return items
 
 
 def _header_problem(path: Path) -> str | None:
