@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.checkpoints import load_tensors
-from tests.bundle_commands import AMOS, SYNAPSE
-from tests.bundle_runner import BundleRunner
+from tests.bundle_commands import ACDC, AMOS, SYNAPSE
+from tests.bundle_runner import ROOT, BundleRunner
 
 CONFIGS = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
 SMALL = {"spacing": [8, 8, 8], "patch_size": [16, 16, 16], "width": 4}  # what TINY_3D says
@@ -80,6 +81,15 @@ def test_onnx_equals_the_network(exported: Path, eager: Network, volume: torch.T
     session = onnxruntime.InferenceSession(exported / "model.onnx")
     found = session.run(None, {session.get_inputs()[0].name: patch.numpy()})[0]
     assert_same(torch.from_numpy(found), eager(patch))
+
+
+def test_what_onnx_export_needs_is_installed_by_setup_and_named_in_the_model_cards() -> None:
+    pins = re.findall(r"^onnx\w*==.+$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert [pin.split("==")[0] for pin in pins] == ["onnx", "onnxscript"]
+    cards = [(bundle / "docs" / "README.md").read_text() for bundle in (ACDC, SYNAPSE, AMOS)]
+    exporting = [card for card in cards if "onnx_export" in card]
+    assert len(exporting) == 2
+    assert all(f"`pip install {' '.join(pins)}`" in card for card in exporting)
 
 
 def test_torchscript_says_what_it_is(exported: Path) -> None:

@@ -19,7 +19,11 @@ from .values import Values
 Case = Mapping[str, Any]
 ROLES = ("labelled", "unlabelled", "validation", "test")
 # Components that read a checkpoint, and their argument that names it.
-CHECKPOINT_READERS = {"scripts.checkpoints.load_predictor": "path", "CheckpointLoader": "load_path"}
+CHECKPOINT_READERS = {
+    "scripts.checkpoints.load_predictor": "path",
+    "scripts.inference.evaluator.CheckpointLoader": "path",
+    "CheckpointLoader": "load_path",
+}
 
 
 @dataclass
@@ -46,9 +50,14 @@ class Cases:
 def check_files(values: Values, findings: Findings) -> None:
     """Find a missing data set folder, missing images to infer on, and missing checkpoints."""
     folder = values.get("dataset_dir", str)
-    if folder is not None and not Path(folder).exists():
+    used = values.config.references.get("dataset_dir")  # not where images to infer on are listed one by one
+    if folder is not None and used and not Path(folder).exists():
         fix = "make one with `python -m tools prepare` or `phantom`, or pass --dataset_dir"
         findings.problem("dataset_dir", f"expected the folder of a data set, found no {folder}; {fix}")
+    listed = values.get("datalist", list) or []
+    missing = [path for path in listed if isinstance(path, str) and not Path(path).is_file()]
+    if missing:
+        findings.problem("datalist", f"expected images, found no {first_few(missing)}; correct the paths")
     for item_id, component in values.config.components():
         target = str(component["_target_"])
         checkpoint_id = f"{item_id}{SEPARATOR}{CHECKPOINT_READERS.get(target, '')}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,13 @@ class SampleDataset(Dataset[Any]):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def image(self, index: int) -> str:
+        """Which image sample `index` is drawn from: its file and slice, as far as they are known."""
+        volume, position = self.index[index]
+        path = self.volumes.data[volume].get("image") if hasattr(self.volumes, "data") else None
+        name = str(path) if isinstance(path, str | Path) else f"volume {volume}"
+        return name if self.slice_axis is None else f"{name} (slice {position})"
 
     def sample(self, index: int, seed: int) -> dict[str, torch.Tensor]:
         """Sample `index`, augmented by the random state `seed`: float32 tensors."""
@@ -137,11 +145,15 @@ class TwoStreamSampler(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
-            batch: list[Key] = []
-            for stream, (length, size) in enumerate(zip(self.lengths, self.batch_size, strict=True)):
-                first = (step * self.world_size + self.rank) * size
-                batch += [self._draw(stream, length, first + i) for i in range(size if length else 0)]
-            yield batch
+            yield self.batch(step)
+
+    def batch(self, step: int) -> list[Key]:
+        """The batch of this step, counted from 0 over all epochs."""
+        batch: list[Key] = []
+        for stream, (length, size) in enumerate(zip(self.lengths, self.batch_size, strict=True)):
+            first = (step * self.world_size + self.rank) * size
+            batch += [self._draw(stream, length, first + i) for i in range(size if length else 0)]
+        return batch
 
     def _draw(self, stream: int, length: int, position: int) -> Key:
         turn, place = divmod(position, length)
@@ -234,6 +246,11 @@ class TwoStreamLoader:
     def step_seed(self, step: int) -> int:
         """Seed of what is random in training on the batch of this step, counted from 0 over all epochs."""
         return self.sampler.step_seed(step)
+
+    def images(self, step: int) -> list[str]:
+        """The images in the batch of this step, counted from 0 over all epochs, the labelled ones first."""
+        streams = [stream for stream in self.streams if stream is not None]
+        return [streams[key[0]].image(key[1]) for key in self.sampler.batch(step)]
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,25 @@ class ImageDataset(MonaiDataset):
     """Images to infer on, one by one; a file that cannot be used is named in one line.
 
     Args:
-        data: items {image_key: path} (see `find_images`).
+        data: items {image_key: path} (see `find_images`), or paths, as MONAI's model zoo lists them.
         transform: the preprocessing; its first part loads the image.
         image_key: key of the image.
         modality: "CT" makes sure that an image holds Hounsfield units; None takes any numbers.
         one_spacing: whether pixdim and affine of a NIfTI header have to agree (see `checks.nifti_fault`).
+
+    Raises:
+        UserError: a list of anything else, or paths without a volume of three axes (all of them in one message).
     """
 
     def __init__(
         self,
-        data: Sequence[dict[str, str]],
+        data: Sequence[dict[str, str] | str | Path],
         transform: Compose,
         image_key: str = "image",
         modality: str | None = None,
         one_spacing: bool = False,
     ) -> None:
-        super().__init__(data, transform)
+        super().__init__(_items(data, image_key), transform)
         self.image_key, self.modality, self.one_spacing = image_key, modality, one_spacing
 
     def _transform(self, index: int) -> Any:
@@ -76,7 +79,23 @@ def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, 
         paths = [p for p in names if not p.name.split(".")[0].endswith(("_gt", "_seg"))]
     if not paths:
         raise UserError(f"{source}: expected NIfTI images (*.nii, *.nii.gz), found none; check `dataset_dir`")
-    faults = [f"{path}: {fault}" for path in sorted(paths) if (fault := nifti_fault(path))]
+    _expect_volumes(sorted(paths))
+    return [{image_key: str(path)} for path in sorted(paths)]
+
+
+def _items(data: Sequence[dict[str, str] | str | Path], image_key: str) -> list[dict[str, str]]:
+    """The list as items {image_key: path}."""
+    if not isinstance(data, list | tuple):
+        raise UserError(f"datalist: expected a list of images, found {data!r}; use `dataset_dir` for a folder or file")
+    items = [{image_key: str(item)} if isinstance(item, str | Path) else item for item in data]
+    without = [item for item in items if not isinstance(item, dict) or image_key not in item]
+    if without:
+        raise UserError(f"datalist: expected paths, or items with a path at {image_key!r}, found {without[0]!r}")
+    _expect_volumes(Path(item) for item in data if isinstance(item, str | Path))  # the header of others is known
+    return items
+
+
+def _expect_volumes(paths: Iterable[Path]) -> None:
+    faults = [f"{path}: {fault}" for path in paths if (fault := nifti_fault(path))]
     if faults:
         raise UserError("; ".join(faults))
-    return [{image_key: str(path)} for path in sorted(paths)]

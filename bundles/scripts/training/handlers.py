@@ -21,12 +21,13 @@ from ..scoring.metrics import SegmentationScores
 from ..scoring.tables import class_names, write_scores_csv
 from ..settings import as_flag
 from .engine import SemiSupervisedTrainer
+from .health import NORM
 
 logger = logging.getLogger(__name__)
 
 
 class CurveLog:
-    """Writes a row per epoch to a CSV file: step, seconds, learning rate, mean of each loss, validation scores.
+    """Writes a row per epoch to a CSV file: step, seconds, learning rate, mean of each loss, gradient norm, validation.
 
     A resumed run goes on with the same file; rows of epochs that it repeats are dropped. Attach it after the validation
     handler.
@@ -63,7 +64,8 @@ class CurveLog:
 
     def _add(self, engine: SemiSupervisedTrainer) -> None:
         for name, value in engine.state.output.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.double()  # on their device: reading would wait for it
+            if name != NORM:  # of which `GradientNorms` tells more
+                self.sums[name] = self.sums.get(name, 0.0) + value.double()  # there: reading would wait for the device
         self.steps += 1
 
     def _write(self, engine: SemiSupervisedTrainer) -> None:
@@ -76,6 +78,7 @@ class CurveLog:
             "seconds": round(time.monotonic() - self.started, 3),
             "lr": engine.optimizer.param_groups[0]["lr"],
             **losses,
+            **{name: value for name, value in engine.state.metrics.items() if name.startswith(NORM)},
             **self._validation(engine.state.epoch),
         }
         rows = [*(r for r in self._earlier() if int(r["epoch"]) < engine.state.epoch), row]
@@ -212,7 +215,8 @@ class ResumeCheckpoint:
         Raises:
             UserError: the file is damaged, or of another network or length of training.
         """
-        if not self.resume or not self.path.exists():
+        begun = engine.state.iteration > 0  # a later round of a federated learning has weights of its own
+        if not self.resume or begun or not self.path.exists():
             return
         state = load_tensors(self.path, engine.state.device)
         missing = [key for key in RESUMED if key not in state]

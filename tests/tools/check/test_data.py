@@ -171,3 +171,15 @@ def test_size_that_the_network_takes_badly_is_noted(check: Check, heart_phantom:
     code, printed, _ = check(TRAIN, "--image_size", size)
     assert code == 0
     assert (note in printed) if note else ("image_size 64 x 64 is larger" not in printed and "padding" not in printed)
+
+
+def test_images_that_are_listed_one_by_one_are_looked_for_and_no_data_set_is(
+    check: Check, heart_phantom: Path, tmp_path: Path
+) -> None:
+    image = next((heart_phantom / "images").glob("*.nii.gz"))
+    for listed, missing in (([image], False), ([image, tmp_path / "none.nii.gz"], True)):
+        datalist = str([str(path) for path in listed])
+        _, _, error = check(CONFIGS / "inference.json", "--datalist", datalist, data=tmp_path / "no folder")
+        assert not any("dataset_dir" in line for line in error)
+        problem = f"datalist: expected images, found no {tmp_path / 'none.nii.gz'}; correct the paths"
+        assert any(problem in line for line in error) == missing
