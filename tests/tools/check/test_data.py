@@ -151,7 +151,8 @@ def test_label_files_are_opened_only_where_asked(check: Check, data: MakeData) -
     assert code == 2
     assert len(error) == 3
     assert f"{path}: expected label values 0..3 (num_classes), found 7; correct them" in error[1]
-    assert "heart006_ED.nii.gz: expected a 3D NIfTI volume, found content that is not NIfTI" in error[2]
+    assert "found content that is not NIfTI; download or export the file again" in error[2]
+    assert "heart006_ED.nii.gz: expected a 3D NIfTI volume" in error[2]
 
 
 def test_right_labels_pass_when_they_are_read(check: Check) -> None:
