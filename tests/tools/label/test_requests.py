@@ -29,7 +29,7 @@ def nested(levels: int) -> Any:
         "[1]",
         "3",
         "null",
-        "[" * 100_000,
+        "[" * 60_000,
         '{"a": ' + "9" * 5000 + "}",
         '{"a": ' + "9" * 400 + "}",
         '{"a": NaN}',
@@ -83,7 +83,7 @@ def test_file_has_the_last_part_of_its_name_in_harmless_characters(sent: str | N
     assert file_name(sent) == name
 
 
-def test_file_is_known_by_its_longest_ending() -> None:
+def test_image_is_known_by_its_ending() -> None:
     assert check_ending("label", "ct.nii.gz") == ".nii.gz"
     assert check_ending("label", "ct.seg.nrrd") == ".nrrd"
     for name in ("label.bin", "ct.gz", "ct", "nii.gz"):

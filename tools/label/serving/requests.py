@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -102,15 +102,15 @@ def file_name(sent: str | None) -> str:
     return name or "file"
 
 
-def check_ending(what: str, name: str, endings: Sequence[str] = IMAGES) -> str:
+def check_ending(what: str, name: str) -> str:
     """The ending of a file's name.
 
     Raises:
-        RequestError: another than these.
+        RequestError: another than that of an image.
     """
-    ending = next((one for one in sorted(endings, key=len, reverse=True) if name.endswith(one)), None)
+    ending = next((one for one in IMAGES if name.endswith(one)), None)
     if ending is None:
-        raise RequestError(f"{what}: expected a file that ends in {', '.join(endings)}, found {name!r}")
+        raise RequestError(f"{what}: expected a file that ends in {', '.join(IMAGES)}, found {name!r}")
     return ending
 
 
