@@ -86,6 +86,6 @@ def test_file_has_the_last_part_of_its_name_in_harmless_characters(sent: str | N
 def test_image_is_known_by_its_ending() -> None:
     assert check_ending("label", "ct.nii.gz") == ".nii.gz"
     assert check_ending("label", "ct.seg.nrrd") == ".nrrd"
-    for name in ("label.bin", "ct.gz", "ct", "nii.gz"):
+    for name in ("label.bin", "ct.nii.zip", "ct.gz", "ct", "nii.gz"):
         with pytest.raises(RequestError, match=f"label: expected a file that ends in .*, found {name!r}"):
             check_ending("label", name)
