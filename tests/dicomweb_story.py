@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -57,6 +58,23 @@ def series(path: Path, number: int) -> list[Dataset]:
     return slices
 
 
+def proxied(server: LabelServer) -> dict[str, Any]:
+    """What OHIF gets of the DICOM server through this one, and what nobody gets."""
+    studies = server.get("/proxy/dicom/qido/studies").json()
+    uid = studies[0]["0020000D"]["Value"][0]
+    slices = server.get(f"/proxy/dicom/wado/studies/{uid}/metadata").json()
+    inside, outside = "/proxy/dicom/wado/studies", "/proxy/dicom/wado"
+    refused = [
+        server.get(f"{outside}/{path}").status
+        for path in ("../system", "%2e%2e/system", "studies/../../system", "studies/%2e%2e/%2e%2e/system", "system")
+    ]
+    refused += [
+        server.post(path, {}).status for path in (f"{outside}/series", f"{inside}/..", f"{inside}/{uid}/series")
+    ]
+    junk = server.request("POST", inside, b"junk", content_type="multipart/related; boundary=x").status
+    return {"studies": len(studies), "slices": len(slices), "refused": refused, "junk": junk}
+
+
 def main(images: Path, bundle: Path, weights: Path, output: Path, label: Path) -> None:
     """Tell the story."""
     found = {}
@@ -82,6 +100,7 @@ def main(images: Path, bundle: Path, weights: Path, output: Path, label: Path) -
                     "PUT", f"/datastore/label?image={ids[study]}&tag=final", {"label": images / label.name}
                 ).status,
             ]
+            found["proxied"] = proxied(server)
             found["scored by itself"] = server.get("/scoring/").status
             server.post("/scoring/disagreement").json()
             found["scoring"] = server.wait_for("scoring")["status"]

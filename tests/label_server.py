@@ -60,7 +60,8 @@ class Answer:
 class LabelServer:
     """A server in a process of its own, on a free port of this machine; a context manager."""
 
-    def __init__(self, bundle: Path, studies: Path | str, output: Path, *options: str) -> None:
+    def __init__(self, bundle: Path, studies: Path | str, output: Path, *options: str, token: str = "") -> None:
+        self.own = {"authorization": f"Bearer {token}"} if token else {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -73,7 +74,7 @@ class LabelServer:
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | {"OMP_NUM_THREADS": "1", "DCA_LABEL_TOKEN": token},
                 start_new_session=True,  # a group of its own, to end what it started as well
             )
 
@@ -104,7 +105,7 @@ class LabelServer:
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request; an error status is an answer like any other."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {name.replace("_", "-"): value for name, value in {**self.own, **headers}.items() if value}
         url = f"http://127.0.0.1:{self.port}{path}"
         try:
             with urllib.request.urlopen(

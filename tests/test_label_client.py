@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,20 @@ pytestmark = pytest.mark.label_server
 
 LABELLED = "abdomen001"
 ALONG = {"client_id": "reader"}
-ON_CPU = {"device": "cpu", "multi_gpu": False}
+TOKEN = "0123456789abcdef-._~+/="
 
 
 @pytest.fixture(scope="module")
 def server(
     synapse_run: tuple[Path, str], abdomen_phantom: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LabelServer]:
-    """A server with a model and one labelled study."""
+    """A server with a model and one labelled study, at every address of this machine, for those who have its token."""
     folder = tmp_path_factory.mktemp("client")
     bundle = tiny_bundle(folder / "dca_synapse")
     studies = copy_studies(abdomen_phantom, folder / "studies")
     label = {"label": abdomen_phantom / "labels" / f"{LABELLED}.nii.gz"}
-    with LabelServer(bundle, studies, folder / "work", "--model", str(synapse_run[0] / "models/model.pt")) as running:
+    options = ["--model", str(synapse_run[0] / "models" / "model.pt"), "--host", "0.0.0.0"]
+    with LabelServer(bundle, studies, folder / "work", *options, token=TOKEN) as running:
         running.form("PUT", f"/datastore/label?image={LABELLED}&tag=final", label).json()
         yield running
 
@@ -38,7 +39,7 @@ def server(
 def test_own_client_infers_saves_and_trains_to_the_end(server: LabelServer, abdomen_phantom: Path) -> None:
     image, label = (abdomen_phantom / kind / "abdomen002.nii.gz" for kind in ("images", "labels"))
     command = [str(ROOT / ".venv-label" / "bin" / "python"), "-m", "tests.label_client"]
-    done = shell(*command, f"http://127.0.0.1:{server.port}", str(image), str(label), cwd=ROOT)
+    done = shell(*command, f"http://127.0.0.1:{server.port}", TOKEN, str(image), str(label), cwd=ROOT)
     found = json.loads(done.check().out.splitlines()[-1])
     assert len(found["labels"]) == 13
     assert set(found["next"]) == {"random", "first", "disagreement"}
@@ -50,6 +51,35 @@ def test_own_client_infers_saves_and_trains_to_the_end(server: LabelServer, abdo
     assert (found["started"], found["trained"]) == (1, "DONE"), server.log.read_text()[-4000:]
     assert (found["all_started"], found["all_trained"]) == (1, "DONE"), server.log.read_text()[-4000:]
     assert (found["default_started"], found["stopped"]) == (["dca_synapse"], "STOPPED")
+    assert "Scoring is not started" not in server.log.read_text()  # a training asks for it, and needs the token, too
+    assert TOKEN not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/info/", "/openapi.json", "/ohif/", "/auth/token/valid", "/proxy/dicom/qido/studies"]
+)
+@pytest.mark.parametrize("authorization", ["", f"Bearer {TOKEN}x", "Basic Og=="])
+def test_without_the_token_there_is_nothing_to_see(server: LabelServer, path: str, authorization: str) -> None:
+    assert server.get(path, authorization=authorization).status == 401
+
+
+def test_browser_brings_the_token_as_a_password(server: LabelServer) -> None:
+    basic = "Basic " + base64.b64encode(f"reader:{TOKEN}".encode()).decode()
+    assert server.get("/ohif/", authorization=basic).status == 200
+    assert server.get("/info/", authorization=basic).json()["labels"]
+
+
+def test_wrong_password_gets_no_token(server: LabelServer) -> None:
+    wrong = f"username=reader&password={TOKEN[:-1]}".encode()
+    kind = "application/x-www-form-urlencoded"
+    answer = server.request("POST", "/auth/token", wrong, content_type=kind, authorization="")
+    assert (answer.status, TOKEN.encode() in answer.body) == (401, False)
+
+
+def test_at_every_address_pages_of_other_origins_are_kept_out(server: LabelServer) -> None:
+    assert server.get("/info/", host="scans.example.org:8000").status == 200
+    assert server.get("/info/", host="scans.example.org", origin="https://scans.example.org").status == 200
+    assert server.get("/info/", host="scans.example.org", origin="https://elsewhere.example").status == 403
 
 
 @pytest.mark.parametrize(
@@ -58,17 +88,14 @@ def test_own_client_infers_saves_and_trains_to_the_end(server: LabelServer, abdo
         ("/activelearning/first", {}),
         ("/activelearning/disagreement", {"label_tag": "final", "labels": ["liver"]}),
         ("/scoring/disagreement", {}),
-        ("/scoring/", {}),
-        ("/batch/infer/dca_synapse", {"images": [LABELLED], **ON_CPU}),
     ],
 )
 def test_what_clients_send_along_is_taken_by_every_request(
     server: LabelServer, path: str, params: dict[str, Any]
 ) -> None:
     server.post(path, params | ALONG).json()
-    if (kind := path.split("/")[1]) != "activelearning":
-        state = server.wait_for({"batch": "batch/infer"}.get(kind, kind))
-        assert state["status"] == "DONE", server.log.read_text()[-4000:]
+    if path.startswith("/scoring/"):
+        assert server.wait_for("scoring")["status"] == "DONE", server.log.read_text()[-4000:]
 
 
 @pytest.mark.parametrize("path", ["/train/", "/train"])
@@ -91,11 +118,3 @@ def test_training_of_all_models_checks_the_options_of_each(
 
 def test_model_in_the_path_is_the_one_that_is_checked(server: LabelServer) -> None:
     assert server.post("/train/nope", {"model": "dca_synapse"}).status == 404
-
-
-def test_batch_inference_takes_studies_and_no_paths(server: LabelServer) -> None:
-    for image in (f"{tempfile.gettempdir()}/../x.nii.gz", f"{tempfile.gettempdir()}/x.nii.gz", 3):
-        answer = server.post("/batch/infer/dca_synapse", {"images": [image], **ON_CPU})
-        assert (answer.status, b"image: expected a plain name" in answer.body) == (400, True), answer.body
-    assert server.post("/batch/infer/dca_synapse", {"images": ["nope"]}).status == 404
-    assert server.post("/batch/infer/dca_synapse", {"images": {"nope": 1}}).status == 400

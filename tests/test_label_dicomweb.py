@@ -53,6 +53,13 @@ def test_stored_series_are_the_studies(story: Path) -> None:
     assert found(story)["bad"] == [404, 422]
 
 
+def test_viewer_gets_the_dicom_servers_studies_and_nothing_else_of_it(story: Path) -> None:
+    proxied = found(story)["proxied"]
+    assert (proxied["studies"], proxied["slices"]) == (5, 48)
+    assert set(proxied["refused"]) <= {400, 404, 405}
+    assert 400 <= proxied["junk"] < 500  # which is the DICOM server's answer
+
+
 def test_inference_on_a_series_equals_the_bundles_own(story: Path, runner: BundleRunner, tmp_path: Path) -> None:
     served = story / "work" / "model" / "dca_synapse"
     image = story / "image.nii.gz"

@@ -198,7 +198,7 @@ def test_a_number_of_frames_that_is_none_stops_its_series_only(tmp_path: Path, f
     broken.write_bytes(raw[:at] + b"\x28\x00\x08\x00IS" + len(value).to_bytes(2, "little") + value + raw[at:])
     found = {series.uid: series for series in find_series(tmp_path)}
     assert read_volumes(found[UID], "CT")[0].values.shape == VALUES.shape
-    with pytest.raises(UserError, match=r"found damaged ones beside it|found 9+ frames and 1 in"):
+    with pytest.raises(UserError, match=r"found damaged ones beside it|frames and 1 in"):
         read_volumes(found["1.2.3"], "CT")
 
 

@@ -16,6 +16,7 @@ from tools.label.serving.streams import validation_studies, write_streams
 from tools.label.workspace import make_workspace
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "dca_synapse"
+TOKEN = "0123456789abcdef-._~+/="
 INFER = {"device": ["cpu"], "model_filename": ["model.pt"], "overlap": 0.25}
 TRAIN = {"device": ["cpu"], "pretrained": True, "max_epochs": 4, "val_split": 0.2}
 
@@ -50,7 +51,56 @@ def test_taken_port_is_told(environment: Path, tmp_path: Path, capsys: pytest.Ca
         taken.listen()
         port = str(taken.getsockname()[1])
         assert label(environment, "--studies", str(tmp_path), "--port", port) == 2
-    assert f"expected a free port, found {port}" in capsys.readouterr().err
+    assert f"a free port, found 127.0.0.1:{port} taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "workstation", "::", "127.0.0.1.example.org", ""])
+def test_only_this_machine_is_served_without_a_token(
+    host: str, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DCA_LABEL_TOKEN", "")
+    assert label(environment, "--studies", str(tmp_path), "--host", host) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --host: expected 127.0.0.1 where there is no token")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "0123456789abcde", "0123456789 abcdef", "0123456789abcdefé", "0123456789abcdef\n"]
+)
+def test_token_that_can_be_guessed_or_not_be_sent_is_refused(
+    token: str, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label(environment, "--studies", str(tmp_path), "--token", token) == 2
+    monkeypatch.setenv("DCA_LABEL_TOKEN", token)
+    assert label(environment, "--studies", str(tmp_path), "--host", "0.0.0.0") == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == second
+    assert first.startswith("error: --token: expected at least 16 letters")
+    assert token.strip() not in first
+
+
+@pytest.mark.parametrize("given", ["option", "variable"])
+def test_server_gets_address_and_token_and_shows_the_token_to_nobody(
+    given: str, environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+
+    def start(*arguments: Any) -> None:
+        started.extend(arguments)
+        raise SystemExit  # the process is the server's from here on
+
+    monkeypatch.setattr("os.execve", start)
+    monkeypatch.setattr("os.chdir", lambda folder: None)
+    monkeypatch.setenv("DCA_LABEL_TOKEN", TOKEN if given == "variable" else "")
+    options = ["--token", TOKEN] if given == "option" else []
+    output = ["--output", str(tmp_path / "server"), "--port", "0"]
+    with pytest.raises(SystemExit):
+        label(environment, "--studies", str(tmp_path), *output, "--host", "0.0.0.0", *options)
+    _, command, variables = started
+    assert command[command.index("--host") + 1] == "0.0.0.0"
+    assert variables["DCA_LABEL_TOKEN"] == TOKEN
+    assert not any(TOKEN in argument for argument in command)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +172,18 @@ def test_name_of_a_study_is_taken(name: str) -> None:
         {"overlap": "$__import__('os').getpid()"},
         {"overlap": ["$1"]},
         {"overlap": True},
+        {"overlap": 0.9},
+        {"overlap": [0.5, 0.5, float("nan")]},
+        {"overlap": -0.1},
+        {"overlap": 10**400},
         {"device": "$torch.device('cpu')"},
         {"model_filename": "../../other.pt"},
         {"result_extension": "/../../x"},
+        {"result_extension": ".txt"},
+        {"result_dtype": "int8"},
         {"result_dtype": "object"},
         {"label_tag": "../x"},
+        {"label_tag": "final"},
         {"label_info": "$1"},
     ],
 )

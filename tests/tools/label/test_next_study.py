@@ -73,8 +73,7 @@ def test_weights_are_numbers_of_known_groups(params: dict[str, Any]) -> None:
 
 
 def test_what_viewers_send_along_is_taken() -> None:
-    params = {"tail": 5, "client_id": "slicer", "label_tag": "final"}
-    assert check_weights(params, WEIGHTS) == params
+    assert check_weights({"tail": 5, "client_id": "slicer", "label_tag": "final"}, WEIGHTS) == {"tail": 5}
     assert check_options({"device": "cpu"}, {"device": ["cpu"]}) == {"device": "cpu"}
     with pytest.raises(RequestError):
         check_options({"devise": "cpu"}, {"device": ["cpu"]})
@@ -114,7 +113,7 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
     """Runs the scoring in the form that MONAI Label 0.8.5 calls it in, with a network that does as it is told."""
     task = type("Task", (), {"__init__": lambda self, description: None})
     names = {"interfaces.datastore": {"Datastore": object}, "interfaces.tasks.scoring": {"ScoringMethod": task}}
-    names |= {"interfaces.tasks.strategy": {"Strategy": task}}
+    names |= {"interfaces.tasks.strategy": {"Strategy": task}, "tasks.activelearning.random": {"Random": task}}
     names["utils.others.generic"] = {"device_list": lambda: ["cpu"], "name_to_device": lambda device: "cpu"}
     for name, content in names.items():
         module = ModuleType(f"monailabel.{name}")

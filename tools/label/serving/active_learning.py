@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from ...segment.disagreement import WEIGHTS, by_group, overall
@@ -81,6 +83,17 @@ class Disagreement(ScoringMethod):
         while left := [one for one in unscored(self.root, datastore) if one not in done]:
             done.add(left[0])
             yield left[0]
+
+
+class AnyStudy(Random):
+    """As MONAI Label's own, which fails where every study without a label was asked for within this second."""
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """The id of a study at random, rather one that was not asked for of late; None where all have a label."""
+        try:
+            return super().__call__(request, datastore)
+        except ValueError:  # weights of zero
+            return {"id": random.choice(datastore.get_unlabeled_images())}
 
 
 class MostDisagreement(Strategy):

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import monailabel
+import requests
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.tasks.activelearning.first import First
-from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.async_tasks.utils import tasks
 
 from scripts.files import read_json
 
-from .active_learning import Disagreement, MostDisagreement, has_experts, unscored
+from .access import EVERYWHERE, OWN_NAMES, TOKEN_VARIABLE
+from .active_learning import AnyStudy, Disagreement, MostDisagreement, has_experts, unscored
 from .choosing import NAME
 from .dicom_seg import write_and_read_own_codes
 from .requests import (
-    SENT_ALONG,
     RequestError,
     check_infer,
     check_name,
@@ -27,8 +31,11 @@ from .requests import (
     check_train,
     check_weights,
     lies_in,
+    sent_along,
 )
 from .tasks import Infer, Train
+
+logger = logging.getLogger(__name__)
 
 
 class BundleApp(MONAILabelApp):
@@ -58,27 +65,31 @@ class BundleApp(MONAILabelApp):
         self._auto_update_scoring &= not studies.startswith(("http://", "https://"))
 
     def init_datastore(self) -> Any:
-        """The studies; a label for training is saved only if it fits its image, and the earlier one stays otherwise."""
+        """The studies; an image is added only if it can be read, and a label for training only if it fits its image."""
         store = super().init_datastore()
-        save = store.save_label
+        add, save = store.add_image, store.save_label
+
+        def add_checked(image_id: str, image_filename: str, image_info: dict[str, Any]) -> Any:
+            self._check_files(image_id, {"image": image_filename})
+            return add(image_id, image_filename, image_info)
 
         def save_checked(image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> Any:
-            whole = not label_filename.endswith(".bin")  # raw voxels, as one viewer sends them, have no grid to check
-            if label_tag == DefaultLabelTag.FINAL and whole and image_id in store.list_images():
-                self._check_label(image_id, store.get_image_uri(image_id), label_filename)
+            if label_tag == DefaultLabelTag.FINAL and image_id in store.list_images():
+                files = {"image": store.get_image_uri(image_id), "label": label_filename}
+                self._check_files(f"label of {image_id}", files)
             return save(image_id, label_filename, label_tag, label_info)
 
-        store.save_label = save_checked
+        store.add_image, store.save_label = add_checked, save_checked
         return store
 
-    def _check_label(self, study: str, image: str, label: str) -> None:
+    def _check_files(self, what: str, files: Mapping[str, Any]) -> None:
         from scripts.data.transforms import LoadCased
         from scripts.errors import UserError
 
         try:
-            LoadCased(num_classes=len(self.classes) - 1)({"image": image, "label": label})
+            LoadCased(num_classes=len(self.classes) - 1)(dict(files.items()))
         except UserError as error:
-            raise RequestError(str(error).replace(label, f"label of {study}"), 422) from None
+            raise RequestError(str(error).replace(str(list(files.values())[-1]), what), 422) from None
 
     def init_infers(self) -> dict[str, Any]:
         """The bundle's inference, as soon as there is a model."""
@@ -92,7 +103,7 @@ class BundleApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Any]:
         """How the next study to label is chosen."""
-        return {"random": Random(), "first": First(), NAME: MostDisagreement(self.root)}
+        return {"random": AnyStudy(), "first": First(), NAME: MostDisagreement(self.root)}
 
     def init_scoring_methods(self) -> dict[str, Any]:
         """What the strategies choose by."""
@@ -114,7 +125,7 @@ class BundleApp(MONAILabelApp):
         image = request.get("image")
         uploads = [tempfile.gettempdir()] + ([self.sessions().store_path] if self.sessions() else [])
         if not isinstance(image, str) or not lies_in(image, uploads):
-            self._check_study(image)
+            self.check_study(image)
         named = {key: value for key, value in request.items() if key in ("model", "image", "label", "session")}
         params = {key: value for key, value in request.items() if key not in named}
         checked = check_infer(params, self._infers[self.bundle].config())
@@ -135,43 +146,33 @@ class BundleApp(MONAILabelApp):
         if not isinstance(request, dict):
             raise RequestError(f"{model}: expected a JSON object, found {request!r}")
         ours = {k: v for k, v in request.items() if k not in ("model", "bundle_path", "gpus", "local_rank")}
+        checked = check_train(ours, self._trainers[self.bundle].config())
         if not self.datastore().get_labeled_images():
             raise RequestError("training: expected at least one study with a final label, found none; save one first")
-        return check_train(ours, self._trainers[self.bundle].config())
+        return checked
 
-    def check_batch(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The options of a request to infer on many studies.
-
-        Raises:
-            RequestError: an image that is no study.
-        """
-        images = request.get("images", "all")
-        if not isinstance(images, str | list):
-            raise RequestError(f"images: expected a list of studies, or which of them, found {images!r}")
-        for image in images if isinstance(images, list) else ():
-            self._check_study(image)
-        return {k: v for k, v in request.items() if k not in ("model", "image", "label", "session", *SENT_ALONG)}
-
-    def check_scoring(self, request: dict[str, Any]) -> dict[str, Any]:
+    def check_scoring(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
         """The options of a request to score.
 
         Raises:
-            RequestError: an option that it cannot have, no model, or one without experts.
+            RequestError: an unknown method, an option that it cannot have, no model, or one without experts.
         """
+        self._check_known("scoring", method, self._scoring_methods)
         self._expect_experts()
         return check_options(request, self._scoring_methods[NAME].config())
 
     def check_strategy(self, strategy: str, request: dict[str, Any]) -> dict[str, Any]:
-        """The options of a request for the next study.
+        """The options of a request for the next study; those that the strategy does not have are left out.
 
         Raises:
-            RequestError: for the study of most disagreement: an option that it cannot have, no model, or one without
-                experts.
+            RequestError: an unknown strategy, or for the study of most disagreement an option that it cannot have, no
+                model, or one without experts.
         """
+        self._check_known("strategy", strategy, self._strategies)
         if strategy != NAME:
-            return request
+            return sent_along(request)
         self._expect_experts()
-        return check_weights(request, self._strategies[NAME].info()["config"])
+        return check_weights(request, self._strategies[NAME].info()["config"]) | sent_along(request)
 
     def async_scoring(self, method: Any, params: Any = None) -> dict[str, Any]:
         """Score in the background, as MONAI Label wants after a start, a training and a request for the next study.
@@ -185,21 +186,40 @@ class BundleApp(MONAILabelApp):
             return {}
         return dict(super().async_scoring(method, params) or {})
 
-    def names(self, kind: str) -> list[str]:
-        """What there is of a kind of task: "batch/infer", "train", "activelearning" or "scoring"."""
-        tasks = {"batch/infer": self._infers, "train": self._trainers}
-        tasks |= {"activelearning": self._strategies, "scoring": self._scoring_methods}
-        return list(tasks[kind])
+    def trainers(self) -> list[str]:
+        """The models that can be trained."""
+        return list(self._trainers)
+
+    def check_study(self, image: Any) -> None:
+        """See that there is a study.
+
+        Raises:
+            RequestError: no plain name, or no study of this name.
+        """
+        if check_name("image", image) not in self.datastore().list_images():
+            raise RequestError(f"image: expected the id of a study, found {image!r}", 404)
+
+    def _local_request(self, url: str, params: Any, action: str) -> Any:
+        """As MONAI Label's own, but to the server's address and with its token: a training asks for a scoring."""
+        host = self.conf.get("host", EVERYWHERE)
+        address = OWN_NAMES[0] if host == EVERYWHERE else host
+        token = os.environ.get(TOKEN_VARIABLE)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"http://{address}:{settings.MONAI_LABEL_SERVER_PORT}{url}"
+        answer = requests.post(url, json=params or {}, headers=headers, timeout=60)
+        if answer.status_code != 200:
+            logger.error("%s is not started: %s", action, answer.text)
+        return answer.json() if answer.status_code == 200 else None
+
+    def _check_known(self, what: str, name: str, known: dict[str, Any]) -> None:
+        if name not in known:
+            raise RequestError(f"{what}: expected one of {', '.join(known)}, found {name!r}", 404)
 
     def _check_model(self, model: Any, tasks: dict[str, Any]) -> None:
         if model != self.bundle:
             raise RequestError(f"model: expected {self.bundle!r}, found {model!r}", 404)
         if model not in tasks:
             raise RequestError(f"model: {self.bundle} has no model.pt yet; train first", 409)
-
-    def _check_study(self, image: Any) -> None:
-        if check_name("image", image) not in self.datastore().list_images():
-            raise RequestError(f"image: expected the id of a study, found {image!r}", 404)
 
     def _expect_experts(self) -> None:
         if not has_experts(self.root):

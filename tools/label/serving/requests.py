@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"^(?!\.)[\w .+=@-]{1,200}$")  # an id or a tag: no separator, so that it cannot leave its folder
-EXTENSION = re.compile(r"^\.[A-Za-z0-9.]{1,16}$")
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+IMAGES = (".nii.gz", ".nii", ".nrrd")  # what is read
+RESULTS = (*IMAGES, ".seg.nrrd")  # what is written
+DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64")  # ITK has no images of int8
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MOST_EPOCHS = 10000
 MOST_WEIGHT = 1000
+MOST_OVERLAP = 0.8  # of windows; beyond, their number is that of the voxels, and nobody waits for the end
+MOST_NUMBER = 2**53  # up to which every reader of JSON has the same number
+MOST_TEXT = 64 * 1024  # bytes of JSON; what viewers send has some hundreds
+MOST_LEVELS = 8
 SENT_ALONG = ("client_id", "name", "description")  # by MONAI Label's client and plugins, whatever they ask for
 TO_CHOOSE_FROM = ("label_tag", "labels")  # sent along with a request for the next study
 
@@ -37,6 +43,75 @@ def check_name(what: str, value: Any) -> str:
     if not isinstance(value, str) or not NAME.match(value) or ".." in value:
         raise RequestError(f"{what}: expected a plain name, found {value!r}")
     return value
+
+
+def check_json(value: Any, levels: int = MOST_LEVELS) -> Any:
+    """JSON that can be stored and sent again: finite numbers, whole characters, and no deep nesting.
+
+    Raises:
+        RequestError: anything else that a parser lets pass.
+    """
+    if isinstance(value, dict | list):
+        if not levels:
+            raise RequestError(f"params: expected JSON of at most {MOST_LEVELS} levels, found more")
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            check_json(part, levels - 1)
+    elif isinstance(value, str):
+        if not value.isascii() and value.encode(errors="replace").decode() != value:
+            raise RequestError(f"params: expected text, found half a character in {value[:80]!r}")
+    elif isinstance(value, int | float) and not -MOST_NUMBER <= value <= MOST_NUMBER:  # nor NaN
+        raise RequestError(f"params: expected numbers of at most {MOST_NUMBER}, found another")
+    return value
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """The JSON object in a field of a form.
+
+    Raises:
+        RequestError: no JSON, no object, or see `check_json`.
+    """
+    try:
+        content = json.loads(text or "{}") if len(text) <= MOST_TEXT else None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"params: expected a JSON object, found text that does not parse ({error})") from None
+    if not isinstance(content, dict):
+        raise RequestError(f"params: expected a JSON object of at most {MOST_TEXT} bytes, found {text[:80]!r}")
+    return dict(check_json(content))
+
+
+def sent_along(params: Mapping[str, Any]) -> dict[str, str]:
+    """Who asks, of the parameters of a request; kept with a study or a label."""
+    return {name: params[name][:200] for name in SENT_ALONG if isinstance(params.get(name), str)}
+
+
+def check_label_info(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept with a label: what a viewer says of its segments, and who sent it.
+
+    Raises:
+        RequestError: no list of objects.
+    """
+    info = params.get("label_info") or []
+    if not isinstance(info, list) or not all(isinstance(one, dict) for one in info):
+        raise RequestError(f"label_info: expected a list of objects, found {info!r}")
+    return {**sent_along(params), "label_info": info}
+
+
+def file_name(sent: str | None) -> str:
+    """The name of an uploaded file, without the folders that some clients send along, in harmless characters."""
+    name = re.sub(r"[^\w .+=@-]", "_", PureWindowsPath(sent or "").name).lstrip(".")[-100:]
+    return name or "file"
+
+
+def check_ending(what: str, name: str) -> str:
+    """The ending of a file's name.
+
+    Raises:
+        RequestError: another than that of an image.
+    """
+    ending = next((one for one in IMAGES if name.endswith(one)), None)
+    if ending is None:
+        raise RequestError(f"{what}: expected a file that ends in {', '.join(IMAGES)}, found {name!r}")
+    return ending
 
 
 def lies_in(path: str, folders: Iterable[str | Path]) -> bool:
@@ -77,7 +152,7 @@ def check_infer(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
         RequestError: a known parameter with a value that it cannot have.
     """
     checks = {
-        "result_extension": lambda value: isinstance(value, str) and EXTENSION.match(value) and ".." not in value,
+        "result_extension": lambda value: value in RESULTS,
         "result_dtype": lambda value: value in DTYPES,
         "result_compress": lambda value: isinstance(value, bool),
         "save_label": lambda value: isinstance(value, bool),
@@ -88,10 +163,14 @@ def check_infer(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict[s
     for name, value in params.items():
         if name == "label_tag":
             checked[name] = check_name(name, value)
+            if value == "final":  # what training learns from: only a person says so
+                raise RequestError(f"{name}: expected another tag for a prediction, found {value!r}")
         elif name == "device":
             checked[name] = check_device(value, options.get("device", []))
         elif name in options:
             checked[name] = check_option(name, value, options[name])
+            if name == "overlap" and not all(0 <= one <= MOST_OVERLAP for one in _listed(value)):
+                raise RequestError(f"{name}: expected a share from 0 to {MOST_OVERLAP}, found {value!r}")
         elif name in checks:
             if value is None:
                 continue
@@ -137,7 +216,7 @@ def check_options(params: Mapping[str, Any], options: Mapping[str, Any]) -> dict
 
 
 def check_weights(params: Mapping[str, Any], options: Mapping[str, float]) -> dict[str, Any]:
-    """The parameters of a request for the next study: a weight for each group of classes, and what viewers add.
+    """The weights of the groups of classes in a request for the next study, without what viewers add to it.
 
     Raises:
         RequestError: a weight that is no number from 0 on, no weight above 0, or no such option.
@@ -150,7 +229,7 @@ def check_weights(params: Mapping[str, Any], options: Mapping[str, float]) -> di
             raise RequestError(f"{name}: expected a weight from 0 to {MOST_WEIGHT}, found {value!r}")
     if not any({**options, **weights}.values()):
         raise RequestError(f"{', '.join(options)}: expected a weight above 0, found none")
-    return dict(params)
+    return weights
 
 
 def check_device(value: Any, offered: list[str]) -> Any:
@@ -165,4 +244,9 @@ def check_device(value: Any, offered: list[str]) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -MOST_NUMBER <= value <= MOST_NUMBER  # a comparison that NaN fails
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

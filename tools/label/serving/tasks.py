@@ -22,6 +22,8 @@ from .streams import write_streams
 
 logger = logging.getLogger(__name__)
 
+MOST_VOLUME = 3e9  # mm3; a whole body with its surroundings has some 1e9
+
 
 class OwnNetwork(BundleConstants):
     """The bundle's `network` instead of its `network_def`: the same, in its memory format."""
@@ -62,17 +64,37 @@ class Infer(BundleInferTask):
             raise RequestError(f"expected options to infer with, found {', '.join(changed)}: {error}") from error
 
     def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Callable[..., Any]]) -> dict[str, Any]:
-        """Without `image_path` meanwhile: MONAI's Spacingd takes every item named image_... for meta data."""
+        """Without `image_path` meanwhile: MONAI's Spacingd takes every item named image_... for meta data.
+
+        Raises:
+            RequestError: an image that cannot be read or prepared.
+        """
+        from scripts.errors import first_line
+
         path = data.pop("image_path", None)
-        return {**super().run_pre_transforms(data, transforms), "image_path": path}
+        try:
+            done = super().run_pre_transforms(data, transforms)
+        except Exception as error:  # each reader raises its own
+            if type(error).__name__ in ("RequestError", "UserError"):
+                raise
+            logger.exception("an image cannot be prepared")
+            name = os.path.basename(str(path))
+            found = first_line(error.__cause__ or error)
+            raise RequestError(f"{name}: expected an image that can be read, found: {found}", 422) from error
+        return {**done, "image_path": path}
 
     def _check(self, data: dict[str, Any]) -> dict[str, Any]:
-        from scripts.data.checks import check_modality
+        from scripts.data.checks import check_modality, intensity_fault
 
         image = data[self.key_image]
         name = os.path.basename(str(image.meta.get("filename_or_obj", "the image")))
-        if not torch.isfinite(image).all():
-            raise RequestError(f"{name}: expected finite numbers, found NaN or infinity", 422)
+        if image.ndim != 4 or len(image) != 1:
+            raise RequestError(f"{name}: expected an image of 3 axes, found shape {tuple(image.shape)}", 422)
+        if fault := intensity_fault(image):
+            raise RequestError(f"{name}: {fault}", 422)
+        volume = float(image.numel() * torch.linalg.det(image.affine[:3, :3]).abs())
+        if not 0 < volume <= MOST_VOLUME:  # resampled, it would fill the memory, or be empty
+            raise RequestError(f"{name}: expected an image of at most {MOST_VOLUME:g} mm3, found {volume:g} mm3", 422)
         modality = self.bundle_config.get_parsed_content("dataset::modality", default=None)
         check_modality(image, modality, name)
         return data
