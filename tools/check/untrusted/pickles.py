@@ -111,7 +111,7 @@ def _calls(file: str, data: bytes) -> Iterator[Finding]:
 
     logging.getLogger("picklescan").setLevel(logging.CRITICAL + 1)
     try:
-        found = scan_pickle_bytes(io.BytesIO(data), file, strict=True).globals
+        found = scan_pickle_bytes(io.BytesIO(data), file).globals
     except Exception as error:  # whatever a crafted pickle makes of its parser
         yield Finding(file, "", "pickle", "", f"cannot be read: {shown(str(error))}")
         return
