@@ -21,7 +21,7 @@ deploy_run  := $(DEPLOY_VENV)/bin/python
 DOCS_VENV ?= .venv-docs
 docs_run  := $(DOCS_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test gpu-test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test faults gpu-test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,10 @@ demo: setup  ## train, evaluate and infer BUNDLE on a made-up data set
 # A file's tests stay together, since they share what they have trained; a process of its own needs up to 2 GB.
 test: setup-dev  ## run the test suite
 	$(run) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# FAULTS_KILLS=3 makes it shorter, FAULTS_SEED=1 chooses other moments.
+faults: setup-dev  ## kill the verbs at random moments, fill their disk, turn the clock back
+	$(run) -m pytest -m faults tests/faults --durations 0 --durations-min 1
 
 # Warnings of CUDA's libraries are shown and are no errors.
 gpu-test: setup-dev  ## test what runs on a GPU; skipped without one

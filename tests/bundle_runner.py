@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import json
 import os
 import runpy
@@ -56,30 +57,31 @@ class BundleRunner:
 
     def run(self, arguments: Sequence[str], cwd: Path) -> Result:
         """`python -m monai.bundle ARGUMENTS` in the folder `cwd`."""
-        self._start(arguments, cwd)
-        return self._finish()
+        self.start(arguments, cwd)
+        return self.finish()
 
     def run_tool(self, arguments: Sequence[str]) -> Result:
         """`python -m tools ARGUMENTS` in the repository root."""
-        self._start(arguments, ROOT, module="tools")
-        return self._finish()
+        self.start(arguments, ROOT, module="tools")
+        return self.finish()
 
     def run_file(self, file: Path, arguments: Sequence[str], cwd: Path) -> Result:
         """`python FILE ARGUMENTS` in the folder `cwd`; nothing of this project is importable."""
-        self._start(arguments, cwd, file=str(file))
-        return self._finish()
+        self.start(arguments, cwd, file=str(file))
+        return self.finish()
 
     def kill_in_save(self, number: int, arguments: Sequence[str], cwd: Path) -> Result:
         """Like `run`, but killed when half of the bytes of its checkpoint number `number` are on the disk."""
-        process = self._start(arguments, cwd, stop_in_save=number)
+        process = self.start(arguments, cwd, stop_in_save=number)
         deadline = time.monotonic() + 300
         while HALF_WRITTEN not in self._output("out") and time.monotonic() < deadline:
             time.sleep(0.1)
         with suppress(ProcessLookupError):  # it ended by itself: its exit code tells
             os.kill(process, signal.SIGKILL)
-        return self._finish()
+        return self.finish()
 
-    def _start(self, arguments: Sequence[str], cwd: Path, **how: Any) -> int:
+    def start(self, arguments: Sequence[str], cwd: Path, **how: Any) -> int:
+        """Start `python -m monai.bundle ARGUMENTS`, or what `become` makes of it and `how`; `finish` has to follow."""
         self.runs += 1
         job = {"arguments": list(arguments), "cwd": str(cwd), **how}
         job |= {stream: str(self.folder / f"{self.runs}.{stream}") for stream in ("out", "error")}
@@ -89,7 +91,8 @@ class BundleRunner:
         print(json.dumps(job), file=self.server.stdin, flush=True)
         return self._answer()
 
-    def _finish(self) -> Result:
+    def finish(self) -> Result:
+        """How what was started ended."""
         return Result(self._answer(), self._output("out"), self._output("error"))
 
     def _answer(self) -> int:
@@ -128,6 +131,10 @@ def become(job: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, stream in ((1, "out"), (2, "error")):
         os.dup2(os.open(job[stream], os.O_WRONLY | os.O_APPEND), descriptor)
+    if "end_in_write" in job:
+        end_in_write(*job["end_in_write"])
+    if "backwards" in job:
+        turn_the_clock_back()
     if "stop_in_save" in job:
         stop_in_save(job["stop_in_save"])
     module = job.get("module", "monai.bundle")
@@ -137,6 +144,27 @@ def become(job: dict[str, Any]) -> None:
         runpy.run_path(job["file"], run_name="__main__")
         return
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def end_in_write(folder: str, number: int, seconds: float) -> None:
+    """Let the kernel end this process so long after it has touched something in a folder so many times."""
+    touched = itertools.count(1)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
+        if (writes or changes) and str(arguments[0]).startswith(folder) and next(touched) == number:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    sys.addaudithook(hook)
+
+
+def turn_the_clock_back() -> None:
+    """From now on each look at the clock shows a minute less."""
+    minutes, begun = itertools.count(), time.time()
+    time.time = lambda: begun - 60 * next(minutes)
+    time.time_ns = lambda: int(time.time() * 1e9)
 
 
 def stop_in_save(number: int) -> None:

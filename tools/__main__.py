@@ -30,7 +30,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, or 2 after a user error (argparse itself exits with 2)."""
+    """Run one verb and return the exit code: 0, 1 where a verb found something, or 2 after a user error."""
     argv = list(sys.argv[1:] if argv is None else argv)
     overview = argparse.ArgumentParser(
         prog="python -m tools",

@@ -1,5 +1,7 @@
 """`python -m tools check CONFIG`: resolve a bundle's config without running it and name all that is wrong with it.
 
+`check --untrusted BUNDLE` takes a stranger's bundle instead, reads it as data and executes nothing (`untrusted`).
+
 MONAI's own parser computes the values that need no component: expressions are run, as by everyone who reads a bundle
 (SECURITY.md). No component is built, and nothing is written. Targets and their arguments are looked up by import.
 """
@@ -34,7 +36,16 @@ INFERENCE_IDS = ("bundle_root", "device", "dataset_dir", "dataset", "evaluator",
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--read-labels", action="store_true", help="open every label file, too")
-    parser.add_argument("config", metavar="CONFIG", help="a config, or several to merge: \"['train.json','my.json']\"")
+    parser.add_argument(
+        "--untrusted",
+        action="store_true",
+        help="list what a stranger's bundle (folder, zip or tar) would run, load or reach, without running it",
+    )
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="a config, or several to merge: \"['train.json','my.json']\"; with --untrusted, a bundle",
+    )
     parser.add_argument(
         "overrides", nargs=argparse.REMAINDER, metavar="OVERRIDES", help="as for the bundle runner, such as --lr 0.1"
     )
@@ -46,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: all problems, one line each.
     """
+    if args.untrusted or "--untrusted" in args.overrides:
+        return _untrusted(args)
     words = [word for word in args.overrides if word != "--read-labels"]
     findings = Findings()
     files = _files(args.config)
@@ -60,6 +73,15 @@ def run(args: argparse.Namespace) -> int:
     findings.raise_if_any(name)
     print("\n  ".join([f"{name}: no problem found", *_summary(values, cases), *groups]))
     return 0
+
+
+def _untrusted(args: argparse.Namespace) -> int:
+    others = [word for word in args.overrides if word != "--untrusted"] + ["--read-labels"] * args.read_labels
+    if others:
+        raise UserError(f"--untrusted: expected a bundle and nothing else, found {' '.join(others)}; remove it")
+    from .untrusted.report import report
+
+    return report(Path(args.config))
 
 
 def own_values(files: Sequence[Path], root: str | Path) -> Values:

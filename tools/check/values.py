@@ -133,6 +133,10 @@ def check_expressions(values: Values, findings: Findings) -> None:
             trees[item_id] = ast.parse(code, mode="exec" if code.startswith(("import ", "from ")) else "eval")
         except SyntaxError as error:
             findings.problem(item_id, f"expected a Python expression after $, found {text!r}: {error.msg}")
+        except (RecursionError, MemoryError):
+            findings.problem(
+                item_id, f"expected a Python expression that Python can read, found {len(code)} characters"
+            )
     nodes = {item_id: list(ast.walk(tree)) for item_id, tree in trees.items()}
     imported = {
         alias.asname or alias.name.split(".")[0]

@@ -11,6 +11,8 @@ from typing import Any
 from scripts.errors import UserError
 from scripts.files import read_json
 
+from .limits import Limits
+
 SEPARATOR = "::"
 REFERENCE = re.compile(r"@\w*(?:::\w*)*")
 
@@ -106,14 +108,23 @@ def read_mapping(path: str | Path, kind: str) -> dict[str, Any]:
         UserError: the file is missing, does not parse, or does not hold a mapping.
     """
     if not str(path).lower().endswith((".yaml", ".yml")) or not Path(path).is_file():
-        return read_json(path, kind)
+        content = read_json(path, kind)
+        Limits(str(path)).add_tree(content)
+        return content
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        document = yaml.compose(text, yaml.SafeLoader)
+        if document is not None:
+            Limits(str(path)).add_document(document)  # before aliases are replaced, which can take all memory
+        content = yaml.safe_load(text)
+    except UserError:
+        raise
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path}: expected a {kind}, found YAML that does not parse: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a {kind} (a mapping), found a {type(content).__name__}")
+    Limits(str(path)).add_tree(content)
     return content

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from scripts.errors import UserError
-from scripts.files import read_json
+from scripts.files import read_json, scratch_folder
 
 from ..common.sums import expect_replaceable, write_sums
 from ..package.command import copy_bundle, expect_no_machine_paths, models_folder
@@ -23,7 +22,8 @@ MODULES = (
     *("__init__.py", "dicom/*.py"),
     *("segment/__init__.py", "segment/cases.py", "segment/disagreement.py", "segment/options.py"),
     *("segment/preparing.py", "segment/results.py", "segment/running.py", "segment/segmenter.py"),
-    *("common/__init__.py", "common/config.py", "common/findings.py", "common/merging.py", "common/paths.py"),
+    *("common/__init__.py", "common/config.py", "common/findings.py", "common/limits.py", "common/merging.py"),
+    "common/paths.py",
     *("common/torchscript.py", "common/trained.py"),
     *("deploy/__init__.py", "deploy/app/*.py"),
 )
@@ -65,9 +65,8 @@ def write_app(bundle: Path, output: Path, models: Path | None = None) -> str:
             f"{bundle / 'models'}: expected a trained model (model.pt), found none; train first, or name its folder "
             "with --models"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=f".{folder.name}-") as scratch:
-        staged, app = Path(scratch) / bundle.name, Path(scratch) / folder.name
+    with scratch_folder(folder) as scratch:
+        staged, app = scratch / bundle.name, scratch / folder.name
         copy_bundle(bundle, staged)
         model = add_model(source, staged)
         expect_no_machine_paths(staged, bundle)
@@ -76,7 +75,7 @@ def write_app(bundle: Path, output: Path, models: Path | None = None) -> str:
         _assemble(staged, app)
         files = write_sums(app)
         if folder.exists():
-            folder.rename(Path(scratch) / "replaced")
+            folder.rename(scratch / "replaced")
         app.rename(folder)
     return f"{folder}: {len(files)} files\n  {model}\n  python {folder / 'app'} -i DICOM_FOLDER -o RESULTS"
 

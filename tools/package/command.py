@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import read_json
+from scripts.files import read_json, scratch_folder
 
 from ..common.paths import BUNDLES
 from ..common.sums import SUMS, expect_replaceable, write_sums
@@ -72,9 +71,8 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
     folder, archive = output / bundle.name, output / f"{bundle.name}_v{version}.zip"
     _expect_replaceable(folder, archive)
     source = models_folder(bundle, models)
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=f".{bundle.name}-") as scratch:
-        staged, zipped = Path(scratch) / bundle.name, Path(scratch) / archive.name
+    with scratch_folder(folder) as scratch:
+        staged, zipped = scratch / bundle.name, scratch / archive.name
         copy_bundle(bundle, staged)
         if source is None:
             write_plain_settings(staged)
@@ -88,7 +86,7 @@ def package(bundle: Path, output: Path, models: Path | None = None) -> str:
         _zip(staged, zipped)
         size = zipped.stat().st_size
         if folder.exists():
-            folder.rename(Path(scratch) / "replaced")
+            folder.rename(scratch / "replaced")
         staged.rename(folder)
         zipped.replace(archive)
     return f"{bundle.name} {version}: {len(files)} files, {size / 1e6:.1f} MB\n  {folder}\n  {archive}\n  {model}"
