@@ -3,8 +3,8 @@
 `check --untrusted BUNDLE` takes a stranger's bundle instead, reads it as data and executes nothing (`untrusted`).
 
 MONAI's own parser computes the values that need no component: expressions are run, as by everyone who reads a bundle
-(SECURITY.md). Of components only the method and its network are made, without memory, and nothing is written. Targets and
-their arguments are looked up by import.
+(SECURITY.md). Of components only the method and its network are made, without memory, and nothing is written. Targets
+and their arguments are looked up by import.
 """
 
 from __future__ import annotations
