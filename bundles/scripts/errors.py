@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
@@ -82,7 +83,15 @@ def report_in_one_line() -> None:
         sys.stdout.flush()
         os._exit(2)  # the only way to choose the exit code here
 
+    def thread_hook(args: threading.ExceptHookArgs) -> None:
+        message = user_message(args.exc_value)
+        if message is None:
+            threading.__excepthook__(args)
+        else:  # TensorBoard's thread, on a full disk; the main one learns of it, and ends
+            print(f"error: {message}", file=sys.stderr, flush=True)
+
     sys.excepthook = hook
+    threading.excepthook = thread_hook
     make_record = logging.getLogRecordFactory()
 
     def without_traceback(*args: Any, **kwargs: Any) -> logging.LogRecord:

@@ -98,6 +98,13 @@ def test_users_mistake_ends_the_process_with_one_line_and_code_2():
     assert (done.returncode, done.stderr, done.stdout) == (2, "error: a.nii: expected 1, found 2\n", "before\n")
 
 
+def test_users_mistake_in_a_thread_is_one_line_and_other_errors_there_keep_their_traceback():
+    thread = "import threading\ndef run():\n    raise {}\none = threading.Thread(target=run)\none.start()\none.join()"
+    done = run_with_hook(thread.format("OSError(28, 'No space left on device', 'events')"))
+    assert (done.returncode, done.stderr) == (0, f"error: events: {DISK_ADVICE[errno.ENOSPC]}\n")
+    assert "Traceback" in run_with_hook(thread.format("KeyError(1)")).stderr
+
+
 def test_other_errors_keep_their_traceback_and_code_1():
     done = run_with_hook("{}['missing']")
     assert (done.returncode, done.stdout) == (1, "before\n")
