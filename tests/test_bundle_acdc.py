@@ -112,9 +112,9 @@ def test_a_wrong_folder_is_told_in_one_line_by_a_process_of_its_own(tmp_path: Pa
     [
         ("labels/heart002_ES.nii.gz", set_voxel(7), "expected label values 0..3, found 7"),
         ("images/heart003_ED.nii.gz", set_voxel(np.nan), "found NaN or infinity"),
-        ("labels/heart001_ES.nii.gz", Path.unlink, "expected a readable image"),
+        ("labels/heart001_ES.nii.gz", Path.unlink, "expected a 3D NIfTI volume, found no such file"),
         ("images/heart004_ES.nii.gz", cut_off, "expected a readable image"),
-        ("images/heart001_ED.nii.gz", keep(np.s_[..., 0]), "expected an image of 3 axes, found shape (64, 64)"),
+        ("images/heart001_ED.nii.gz", keep(np.s_[..., 0]), "expected a 3D NIfTI volume, found 2D (64 x 64)"),
         ("labels/heart001_ED.nii.gz", keep(np.s_[:-4]), "the shape of its image (64, 64, 6), found (60, 64, 6)"),
     ],
 )

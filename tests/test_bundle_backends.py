@@ -76,4 +76,4 @@ def test_a_wrong_engine_is_told_in_one_line(
 ) -> None:
     model = ["--dataset_dir", str(abdomen_phantom / "images"), "--ckpt_dir", str(synapse_run[0] / "models"), *TINY_3D]
     told = runner.run([*INFER, *model, "--backend", "opnvino"], SYNAPSE)
-    assert_one_line(told, "backend", "did you mean 'openvino'?")
+    assert_one_line(told, "backend: expected torch or openvino, found 'opnvino'")
