@@ -52,7 +52,9 @@ def read_volumes(series: Series, modality: str) -> list[DicomVolume]:
     """
     name = str(series)
     headers = read_headers(series)
-    if len({header.get("FrameOfReferenceUID") for header in headers}) > 1 or not headers[0].get("FrameOfReferenceUID"):
+    if len({str(header.get("FrameOfReferenceUID")) for header in headers}) > 1 or not headers[0].get(
+        "FrameOfReferenceUID"
+    ):
         raise UserError(
             f"{name}: expected one frame of reference, found several or none, so that nobody knows how its slices lie "
             "to each other; export the series again"
