@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from pydicom.uid import UID
 
 from scripts.errors import UserError, first_few, first_line
 
@@ -71,7 +72,7 @@ def why_not(series: Series, modality: str, chosen: bool = False) -> str | None:
         return f"expected attributes that can be read, found: {first_line(error)}"
     if "LOCALIZER" in image_type:
         return "expected slices, found a localiser"
-    if "Secondary Capture" in series.heads[0].SOPClassUID.name or {"DERIVED", "SECONDARY"} <= image_type:
+    if "Secondary Capture" in UID(str(series.heads[0].SOPClassUID)).name or {"DERIVED", "SECONDARY"} <= image_type:
         return "expected original images, found derived secondary ones (name it with --series to take it)"
     if modality == "CT" and orientation is not None:
         normal = np.cross(orientation[:3], orientation[3:])

@@ -53,10 +53,10 @@ class Series:
         return sum(int(head.get("NumberOfFrames") or 1) for head in self.heads)
 
     def __str__(self) -> str:
-        return f"series {_in_one_line(self.uid)} ({_in_one_line(self.get('SeriesDescription')) or 'no description'})"
+        return f"series {in_one_line(self.uid)} ({in_one_line(self.get('SeriesDescription')) or 'no description'})"
 
 
-def _in_one_line(text: str) -> str:
+def in_one_line(text: str) -> str:
     """What a header says, as part of a line of a log: no character that would end it, and no more than is of use."""
     return "".join(char if char.isprintable() else "?" for char in text)[:80]
 
@@ -145,7 +145,8 @@ def read_headers(series: Series) -> list[Dataset]:
     for path in series.files:
         try:
             header = _read(path, stop_before_pixels=True)
-            str(header.get("FrameOfReferenceUID"))  # pydicom reads a value only when it is asked for
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+                str(header.get(keyword))  # pydicom reads a value only when it is asked for
             headers.append(header)
         except Exception as error:
             raise UserError(
@@ -155,9 +156,9 @@ def read_headers(series: Series) -> list[Dataset]:
         logger.warning("%s: has no StudyInstanceUID; a new one is made, so an archive will not file its result", series)
         study = _made_up_uid("study", headers)
         for header in headers:
-            header.StudyInstanceUID = study
+            header.add_new("StudyInstanceUID", "UI", study)
     for header in headers:
-        header.SeriesInstanceUID = series.uid
+        header.add_new("SeriesInstanceUID", "UI", series.uid)  # whatever kind of value it had
     return headers
 
 
@@ -174,7 +175,7 @@ def read_pixels(series: Series, index: int) -> NDArray[Any]:
             data = _read(path)
             values: NDArray[Any] = data.pixel_array
     except Exception as error:  # each decoder raises its own
-        syntax = _in_one_line(_syntax(path))
+        syntax = in_one_line(_syntax(path))
         raise UserError(
             f"{series}: expected readable pixels ({syntax}) in {path}, found: {first_line(error)}; "
             "export the series again, uncompressed if its compression is what cannot be read"

@@ -154,6 +154,7 @@ WRONG_KINDS: dict[str, tuple[str, bytes]] = {  # attribute: its VR in the file, 
     "InstanceNumber": ("LO", b"first "),
     "SamplesPerPixel": ("LO", b"one "),
     "ImageOrientationPatient": ("DS", b"1\\0\\0\\0\\1\\x "),
+    "RescaleType": ("LO", b"a\x1b[2J "),
     "FrameOfReferenceUID": ("SQ", b"1.2.3 "),
     "TransferSyntaxUID": ("", b""),
 }
