@@ -21,7 +21,7 @@ deploy_run  := $(DEPLOY_VENV)/bin/python
 DOCS_VENV ?= .venv-docs
 docs_run  := $(DOCS_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test faults gpu-test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test faults fuzz gpu-test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,10 @@ test: setup-dev  ## run the test suite
 # FAULTS_KILLS=3 makes it shorter, FAULTS_SEED=1 chooses other moments.
 faults: setup-dev  ## kill the verbs at random moments, fill their disk, turn the clock back
 	$(run) -m pytest -m faults tests/faults --durations 0 --durations-min 1
+
+# FUZZ_INPUTS=500 makes it shorter.
+fuzz: setup-dev  ## read thousands of damaged NIfTI, DICOM and JSON files
+	$(run) -m pytest -m fuzz tests/fuzz -rP
 
 # Warnings of CUDA's libraries are shown and are no errors.
 gpu-test: setup-dev  ## test what runs on a GPU; skipped without one

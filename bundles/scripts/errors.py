@@ -41,7 +41,8 @@ DISK_ADVICE = {
 
 def first_line(error: BaseException, most: int = 160) -> str:
     """What another library says is wrong, as part of a message: its first line, or its kind if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+    return "".join(char if char.isprintable() else "?" for char in line)  # it may quote a file
 
 
 def first_few(names: Sequence[object], most: int = 5) -> str:

@@ -130,7 +130,8 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         if twice:
-            raise UserError(f"{path}: expected each key once, found {', '.join(twice)} twice; remove one of the two")
+            names = ascii(", ".join(twice))[1:-1]
+            raise UserError(f"{path}: expected each key once, found {names} twice; remove one of the two")
         return dict(pairs)
 
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import math
 import os
 import zlib
 from collections import Counter
@@ -18,11 +20,12 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from numpy.typing import NDArray
 
-from scripts.data.checks import AGAIN, HIGHEST_IN_FAT, LARGEST_SHIFT, grid_fault, grid_shift, name_fault
+from scripts.data.checks import AGAIN, HIGHEST_IN_FAT, LARGEST_SHIFT, file_fault, grid_shift, image_fault, name_fault
 
 from .findings import Findings
 
 MOST_BELOW_IN_MR = 0.25  # share of voxels; MR starts at about 0, and more than half of a CT is fat, lung and air
+MOST_AFTER = 2**20  # bytes behind the voxels of a compressed file
 # What nibabel, gzip and the disk raise for a file that cannot be read to its end.
 UNREADABLE = (
     OSError,
@@ -71,25 +74,24 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
     header's (pixdim), not the affine's: the official ACDC files have an sform of unit scale beside the right pixdim.
     """
     expected = "a 3D NIfTI volume"
-    if not path.is_file():  # a pipe or a device would never end
-        found = "something that is not a file" if path.exists() else "no such file"
-        findings.add(path, expected, found, "restore the file, or correct the path")
+    if fault := file_fault(path):
+        findings.add(path, *fault)
         return None
     try:
         data = path.read_bytes()
         if fault := name_fault(path, data[:2]):
             findings.add(path, *fault)
             return None
-        content = gzip.decompress(data) if path.name.lower().endswith(".gz") else data
+        content = _decompressed(data) if path.name.lower().endswith(".gz") else data
         kind = next((k for k in (Nifti1Image, Nifti2Image) if k.header_class.may_contain_header(content)), None)
         if kind is None:
             findings.add(path, expected, "content that is not NIfTI", AGAIN)
             return None
         image = kind.from_bytes(content)
-        if fault := grid_fault(image.shape, image.get_data_dtype(), image.affine, image.header.get_zooms()):
+        if fault := image_fault(image, len(content)):
             findings.add(path, *fault)
             return None
-        values = np.asanyarray(image.dataobj)
+        values = _as_training_has_them(np.asanyarray(image.dataobj))
     except UNREADABLE as error:
         reason = " ".join(str(error).split())
         findings.add(path, expected, f"a truncated or otherwise unreadable file ({reason})", AGAIN)
@@ -98,6 +100,32 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
     spacing = [round(float(zoom), 6) for zoom in image.header.get_zooms()]
     axes = nib.orientations.aff2axcodes(image.affine)
     return Volume(values, image.affine, spacing, "".join(axes), hashlib.sha256(data).hexdigest(), image.header)
+
+
+def _decompressed(data: bytes) -> bytes:
+    """The file in some gzip data; no more of it in memory than its header says, whatever else is packed with it.
+
+    Raises:
+        ValueError: much more than the header says.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        start = file.read(max(kind.header_class.sizeof_hdr for kind in (Nifti1Image, Nifti2Image)))
+        kind = next((k for k in (Nifti1Image, Nifti2Image) if k.header_class.may_contain_header(start)), None)
+        if kind is None:
+            return start
+        header = kind.header_class.from_fileobj(io.BytesIO(start))
+        voxels = math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+        rest = file.read(max(0, int(header.get_data_offset()) + voxels - len(start)))
+        after = file.read(MOST_AFTER)  # to the end, for gzip's checksum
+        if len(after) == MOST_AFTER:
+            raise ValueError("more follows than its header says")
+        return start + rest
+
+
+def _as_training_has_them(values: NDArray[Any]) -> NDArray[Any]:
+    """Floating-point numbers as float32: what lies beyond its range is infinite there."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32) if values.dtype.kind == "f" else values
 
 
 def build_cases(

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from pydicom.uid import UID
 
-from scripts.errors import UserError, first_few
+from scripts.errors import UserError, first_few, first_line
 
 from .frames import FrameHeader
 from .reading import Series
@@ -63,12 +64,16 @@ def why_not(series: Series, modality: str, chosen: bool = False) -> str | None:
         return f"expected at least {least} slices, found {series.number_of_frames}"
     if chosen:
         return None
-    image_type = {word.upper() for word in FrameHeader(series.heads[0], 0).words("ImageType")}
+    try:
+        head = FrameHeader(series.heads[0], 0)
+        image_type = {word.upper() for word in head.words("ImageType")}
+        orientation = head.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6)
+    except Exception as error:  # pydicom raises whatever a value leads to
+        return f"expected attributes that can be read, found: {first_line(error)}"
     if "LOCALIZER" in image_type:
         return "expected slices, found a localiser"
-    if "Secondary Capture" in series.heads[0].SOPClassUID.name or {"DERIVED", "SECONDARY"} <= image_type:
+    if "Secondary Capture" in UID(str(series.heads[0].SOPClassUID)).name or {"DERIVED", "SECONDARY"} <= image_type:
         return "expected original images, found derived secondary ones (name it with --series to take it)"
-    orientation = FrameHeader(series.heads[0], 0).numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6)
     if modality == "CT" and orientation is not None:
         normal = np.cross(orientation[:3], orientation[3:])
         if abs(normal[2]) < np.cos(np.radians(AXIAL)):

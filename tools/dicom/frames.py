@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from scripts.errors import UserError
+from scripts.errors import UserError, first_line
 
 Vector = NDArray[np.float64]
 
@@ -55,14 +55,21 @@ def frames_of(headers: Sequence[Dataset], name: str) -> list[Frame]:
     """The frames of all images of a series.
 
     Raises:
-        UserError: colour or inverted grey values, a number of frames that the image does not describe, or a frame
-            without position, orientation or pixel spacing.
+        UserError: colour or inverted grey values, a number of frames that the image does not describe, a frame without
+            position, orientation or pixel spacing, or values of another kind than their attribute has.
     """
-    return [
-        _frame(FrameHeader(header, number), image, number, name)
-        for image, header in enumerate(headers)
-        for number in range(_number_of_frames(header, name))
-    ]
+    try:
+        return [
+            _frame(FrameHeader(header, number), image, number, name)
+            for image, header in enumerate(headers)
+            for number in range(_number_of_frames(header, name))
+        ]
+    except UserError:
+        raise
+    except Exception as error:  # pydicom reads a value only when it is asked for, and raises whatever it leads to
+        raise UserError(
+            f"{name}: expected attributes that can be read, found: {first_line(error)}; export the series again"
+        ) from None
 
 
 def _number_of_frames(header: Dataset, name: str) -> int:

@@ -53,10 +53,10 @@ class Series:
         return sum(int(head.get("NumberOfFrames") or 1) for head in self.heads)
 
     def __str__(self) -> str:
-        return f"series {_in_one_line(self.uid)} ({_in_one_line(self.get('SeriesDescription')) or 'no description'})"
+        return f"series {in_one_line(self.uid)} ({in_one_line(self.get('SeriesDescription')) or 'no description'})"
 
 
-def _in_one_line(text: str) -> str:
+def in_one_line(text: str) -> str:
     """What a header says, as part of a line of a log: no character that would end it, and no more than is of use."""
     return "".join(char if char.isprintable() else "?" for char in text)[:80]
 
@@ -69,15 +69,16 @@ def find_series(folder: Path) -> list[Series]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
             head = _read(path, stop_before_pixels=True, specific_tags=FIRST_LOOK)
+            kind = UID(str(head.SOPClassUID)).name
         except InvalidDicomError:
             passed_over += 1
             continue
         except Exception:  # pydicom raises whatever the damage leads to
             damaged.append(path)
             continue
-        if head.SOPClassUID and "Image Storage" not in head.SOPClassUID.name:
+        if kind and "Image Storage" not in kind:
             continue  # reports, presentation states, the index of a medium
-        if not head.SOPClassUID or not _is_sound(head):
+        if not kind or not _is_sound(head):
             damaged.append(path)
             continue
         # Where anonymisation has emptied the UID, a series is what lies in one folder under one description.
@@ -140,14 +141,24 @@ def read_headers(series: Series) -> list[Dataset]:
             f"{series}: expected readable files only, found damaged ones beside it ({names} in "
             f"{series.damaged[0].parent}); export the series again, or remove files that are not part of it"
         )
-    headers = [_read(path, stop_before_pixels=True) for path in series.files]
+    headers = []
+    for path in series.files:
+        try:
+            header = _read(path, stop_before_pixels=True)
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+                str(header.get(keyword))  # pydicom reads a value only when it is asked for
+            headers.append(header)
+        except Exception as error:
+            raise UserError(
+                f"{series}: expected a readable header in {path}, found: {first_line(error)}; export the series again"
+            ) from None
     if not headers[0].get("StudyInstanceUID"):
         logger.warning("%s: has no StudyInstanceUID; a new one is made, so an archive will not file its result", series)
         study = _made_up_uid("study", headers)
         for header in headers:
-            header.StudyInstanceUID = study
+            header.add_new("StudyInstanceUID", "UI", study)
     for header in headers:
-        header.SeriesInstanceUID = series.uid
+        header.add_new("SeriesInstanceUID", "UI", series.uid)  # whatever kind of value it had
     return headers
 
 
@@ -164,9 +175,17 @@ def read_pixels(series: Series, index: int) -> NDArray[Any]:
             data = _read(path)
             values: NDArray[Any] = data.pixel_array
     except Exception as error:  # each decoder raises its own
-        syntax = pydicom.dcmread(path, stop_before_pixels=True).file_meta.get("TransferSyntaxUID")
+        syntax = in_one_line(_syntax(path))
         raise UserError(
-            f"{series}: expected readable pixels ({UID(syntax or '').name}) in {path}, found: {first_line(error)}; "
+            f"{series}: expected readable pixels ({syntax}) in {path}, found: {first_line(error)}; "
             "export the series again, uncompressed if its compression is what cannot be read"
         ) from None
     return values if values.ndim == 3 else values[np.newaxis]
+
+
+def _syntax(path: Path) -> str:
+    """The name of a file's transfer syntax; "unknown" where it says none."""
+    try:
+        return UID(str(_read(path, stop_before_pixels=True).file_meta.TransferSyntaxUID)).name or "unknown"
+    except Exception:
+        return "unknown"

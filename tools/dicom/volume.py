@@ -18,7 +18,7 @@ from scripts.errors import UserError
 from .cine import split_phases
 from .frames import Frame, frames_of
 from .geometry import Stack, same_place, stack
-from .reading import Series, read_headers, read_pixels
+from .reading import Series, in_one_line, read_headers, read_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ def read_volumes(series: Series, modality: str) -> list[DicomVolume]:
     """
     name = str(series)
     headers = read_headers(series)
-    if len({header.get("FrameOfReferenceUID") for header in headers}) > 1 or not headers[0].get("FrameOfReferenceUID"):
+    if len({str(header.get("FrameOfReferenceUID")) for header in headers}) > 1 or not headers[0].get(
+        "FrameOfReferenceUID"
+    ):
         raise UserError(
             f"{name}: expected one frame of reference, found several or none, so that nobody knows how its slices lie "
             "to each other; export the series again"
@@ -92,9 +94,8 @@ def _check_hounsfield(frames: Sequence[Frame], name: str) -> None:
         )
     units = {frame.unit for frame in frames} - {"HU", ""}
     if units:
-        raise UserError(
-            f"{name}: expected Hounsfield units, found values in {', '.join(sorted(units))}; choose another"
-        )
+        found = in_one_line(", ".join(sorted(units)))
+        raise UserError(f"{name}: expected Hounsfield units, found values in {found}; choose another")
 
 
 def _without_copies(frames: Sequence[Frame], series: Series) -> list[Frame]:

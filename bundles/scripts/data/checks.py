@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -18,6 +20,7 @@ HIGHEST_IN_FAT = -50  # HU; fat (about -100) and air (-1000) lie below, and ever
 LARGEST_SHIFT = 0.1  # mm; converters round the geometry of an image and of its label differently
 LARGEST_STRETCH = 0.01  # of a spacing, by which the header's two may differ: one is rounded
 NIFTI = (".nii", ".nii.gz")
+MOST_PACKED = 1040  # bytes that one byte of gzip data can stand for
 AGAIN = "download or export the file again"
 
 
@@ -43,9 +46,8 @@ def nifti_fault(path: Path, one_spacing: bool = False) -> Fault | None:
     import nibabel as nib  # here, so that reading lists stays light
 
     expected = "a 3D NIfTI volume"
-    if not path.is_file():  # a pipe or a device would never end
-        found = "something that is not a file" if path.exists() else "no such file"
-        return Fault(expected, found, "restore the file, or correct the path")
+    if fault := file_fault(path):
+        return fault
     try:
         with path.open("rb") as file:
             start = file.read(2)
@@ -56,7 +58,39 @@ def nifti_fault(path: Path, one_spacing: bool = False) -> Fault | None:
         return Fault(expected, f"a file that cannot be read ({first_line(error)})", AGAIN)
     if not isinstance(image, nib.nifti1.Nifti1Pair):  # NIfTI-2 is one, too
         return Fault(expected, f"a {type(image).__name__}", "convert it to NIfTI")
-    return grid_fault(image.shape, image.get_data_dtype(), image.affine, image.header.get_zooms(), one_spacing)
+    held = path.stat().st_size * (MOST_PACKED if path.name.lower().endswith(".gz") else 1)
+    return image_fault(image, held, one_spacing)
+
+
+def file_fault(path: Path) -> Fault | None:
+    """What keeps a file from being opened; a pipe or a device would never end."""
+    if os.path.isfile(path):  # unlike Path's, False of a name that no disk can hold
+        return None
+    found = "something that is not a file" if os.path.exists(path) else "no such file"
+    return Fault("a 3D NIfTI volume", found, "restore the file, or correct the path")
+
+
+def image_fault(image: Any, held: int, one_spacing: bool = False) -> Fault | None:
+    """What keeps the header of nibabel's image of a NIfTI file from being used (see `nifti_fault`).
+
+    Args:
+        image: of which no voxel has been read.
+        held: bytes that the file, decompressed, has at most. nibabel would take memory for all that a header says.
+        one_spacing: see `nifti_fault`.
+    """
+    zooms = image.header.get_zooms()
+    fault = grid_fault(image.shape, image.get_data_dtype(), image.affine, zooms, one_spacing)
+    size = math.prod(image.shape) * image.get_data_dtype().itemsize
+    if fault is None and size > held:
+        found = f"a truncated or otherwise unreadable file ({size} bytes by its header, which it cannot hold)"
+        return Fault("a 3D NIfTI volume", found, AGAIN)
+    if fault or np.allclose(zooms, np.linalg.norm(image.affine[:3, :3], axis=0)):
+        return fault
+    try:
+        image.get_qform()  # MONAI's reader asks for it where the header's two spacings differ
+    except Exception as error:
+        return Fault("a qform that rotates", first_line(error), "repair the header")
+    return None
 
 
 def name_fault(path: Path, start: bytes) -> Fault | None:

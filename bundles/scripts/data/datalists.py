@@ -160,7 +160,7 @@ def images_in_two_roles(roles: Mapping[str, Sequence[Mapping[str, Any]]], root: 
         for role, cases in roles.items()
         for case in cases
     ]
-    groups = [[file for file in files if file[0].is_file()]]
+    groups = [[file for file in files if os.path.isfile(file[0])]]  # False, too, of a name that no disk can hold
     for of in (lambda path: path.stat().st_size, _middle, sha256):
         alike: dict[Any, list[tuple[Path, str, str]]] = {}
         for number, group in enumerate(groups):

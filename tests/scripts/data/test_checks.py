@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def header(**fields: object) -> Make:
     return make
 
 
+def claims(*dim: int) -> Make:
+    """A small file whose header says that it is large."""
+    return header(dim=[3, *dim, 1, 1, 1, 1])
+
+
 SOUND: dict[str, Make] = {
     "NIfTI-1": volume(),
     "NIfTI-2": volume(kind=nib.Nifti2Image),
@@ -57,6 +63,13 @@ ODD: dict[str, tuple[Make, str]] = {
         "expected a finite, invertible affine",
     ),
     "affine of NaN": (header(srow_z=[np.nan] * 4), "expected a finite, invertible affine"),
+    "more voxels than it can hold": (claims(2000, 2000, 2000), "truncated or otherwise unreadable file (16000000000"),
+    "a qform that does not rotate": (
+        header(pixdim=[1, 1.5, 1.5, 5, 1, 1, 1, 1], quatern_b=2, qform_code=1),
+        "expected a qform that rotates",
+    ),
+    "beyond float32": (volume(np.where(VALUES > 800, 1e300, VALUES)), "expected finite"),
+    "one grey value in float32": (volume(VALUES * 1e-300), "expected grey values that differ"),
     "no voxel": (header(dim=[3, 8, 7, 0, 1, 1, 1, 1]), "found no voxel"),
     "four axes": (volume(np.stack([VALUES, VALUES], -1)), "found 4D (8 x 7 x 6 x 2)"),
     "two axes": (volume(VALUES[..., 0]), "found 2D (8 x 7)"),
@@ -100,6 +113,7 @@ def test_a_sound_file_is_taken_by_every_reader(name: str, read: Make, tmp_path: 
     assert find_images(tmp_path) == [{"image": str(tmp_path / "a.nii.gz")}]
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_file_is_refused_by_every_reader_in_one_line(name: str, read: Make, tmp_path: Path) -> None:
@@ -118,6 +132,25 @@ def test_gzip_under_a_name_without_gz_is_refused_by_every_reader(tmp_path: Path)
     for read in READERS:
         with pytest.raises(UserError, match=r"a\.nii: expected .*, found content that is not NIfTI, but compressed; "):
             read(tmp_path / "a.nii")
+
+
+def test_a_label_value_that_float32_makes_whole_is_whole_for_prepare_as_for_training(tmp_path: Path) -> None:
+    volume()(tmp_path / "a.nii.gz")
+    volume(np.where(VALUES > 0, 1 + 1e-12, 0))(tmp_path / "b.nii.gz")
+    LoadCased(num_classes=1)({"image": str(tmp_path / "a.nii.gz"), "label": str(tmp_path / "b.nii.gz")})
+    findings = Findings()
+    read_case(CaseFiles("a", "a", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"), {0: "b", 1: "x"}, findings)
+    assert findings.lines == []
+
+
+def test_what_follows_a_volume_in_its_gzip_data_is_not_unpacked_into_memory(tmp_path: Path) -> None:
+    packed = gzip.compress(nib.Nifti1Image(VALUES, AFFINE).to_bytes()) + gzip.compress(bytes(300 << 20), 1)
+    (tmp_path / "a.nii.gz").write_bytes(packed)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="more follows than its header says"):
+        prepare(tmp_path / "a.nii.gz")
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
 
 
 def test_two_spacings_in_a_header_are_refused_where_the_image_is_resampled(tmp_path: Path) -> None:

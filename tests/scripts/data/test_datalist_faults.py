@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scripts.data.checks import nifti_fault
 from scripts.errors import UserError
 from tests.split_files import PATIENTS, case, edit, split_at
 
@@ -50,6 +51,11 @@ def test_copies_in_one_role_and_files_that_agree_in_their_middle_are_no_leak(fol
         ({"id": 5}, r"cases\[0\]\.id: expected text in one line, found 5"),
         ({"image": "a\0.nii"}, r"cases\[0\]\.image: expected text in one line"),
         ({"image": "a\n.nii"}, r"cases\[0\]\.image: expected text in one line"),
+        ({"image": "a\ud800.nii"}, r"cases\[0\]\.image: expected text in one line, found 'a\\ud800\.nii'"),
+        (
+            {"patient": "p\u202e1"},
+            r"cases\[0\]\.patient: expected text in one line, or a whole number, found 'p\\u202e1'",
+        ),
         ({"spacing": [1, 1]}, r"cases\[0\]\.spacing: expected three numbers of mm"),
         ({"spacing": [1, 1, -1]}, r"cases\[0\]\.spacing\[2\]: expected a number of mm above 0, found -1"),
         ({"shape": "large"}, r"cases\[0\]\.shape: expected a list"),
@@ -61,4 +67,19 @@ def test_copies_in_one_role_and_files_that_agree_in_their_middle_are_no_leak(fol
 def test_a_case_of_another_form_is_named_with_its_place(folder: Path, changes: dict[str, Any], found: str) -> None:
     edit(folder / "datalist.json", cases=[case("p01") | changes])
     with pytest.raises(UserError, match=rf"datalist\.json: {found}.*; correct it"):
+        split_at(folder, 10)
+
+
+def test_an_image_of_a_name_that_no_disk_can_hold_is_no_file(folder: Path) -> None:
+    cases = [case(patient) for patient in [*PATIENTS, "v1", "v2", "t1"]]
+    edit(folder / "datalist.json", cases=[cases[0] | {"image": "a" * 300}, *cases[1:]])
+    split_at(folder, 10)  # it is told when it is loaded
+    fault = nifti_fault(folder / ("a" * 300))
+    assert fault is not None
+    assert fault.found == "no such file"
+
+
+def test_a_key_that_stands_twice_is_named_in_one_line(folder: Path) -> None:
+    (folder / "datalist.json").write_text('{"a\\u001b\\ud800": 1, "a\\u001b\\ud800": 2}')
+    with pytest.raises(UserError, match=r"expected each key once, found a\\x1b\\ud800 twice"):
         split_at(folder, 10)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, generate_uid
 
@@ -143,6 +144,48 @@ def test_a_file_truncated_in_its_header_stops_the_series_beside_it(left: int, tm
     files[last].write_bytes(files[last].read_bytes()[:left])
     with pytest.raises(UserError, match=rf"series {UID}.*damaged.*{files[last].name}"):
         read(tmp_path)
+
+
+WRONG_KINDS: dict[str, tuple[str, bytes]] = {  # attribute: its VR in the file, its bytes there
+    "RescaleSlope": ("LO", b"steep "),
+    "RescaleIntercept": ("DS", b"1\\2 "),
+    "ImagePositionPatient": ("DS", b"7 "),
+    "PixelSpacing": ("DS", b"a\\b "),
+    "InstanceNumber": ("LO", b"first "),
+    "SamplesPerPixel": ("LO", b"one "),
+    "ImageOrientationPatient": ("DS", b"1\\0\\0\\0\\1\\x "),
+    "RescaleType": ("LO", b"a\x1b[2J "),
+    "FrameOfReferenceUID": ("SQ", b"1.2.3 "),
+    "TransferSyntaxUID": ("", b""),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:Value", "ignore:The value length")  # pydicom's
+@pytest.mark.parametrize("keyword", WRONG_KINDS)
+def test_a_value_of_another_kind_is_told_in_a_line(keyword: str, tmp_path: Path) -> None:
+    vr, value = WRONG_KINDS[keyword]
+    for file in write(tmp_path):
+        image = pydicom.dcmread(file)
+        if keyword == "TransferSyntaxUID":
+            image.file_meta.TransferSyntaxUID = "1.2.nobody\x1b"
+        else:
+            tag = pydicom.tag.Tag(keyword)
+            image[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+        image.save_as(file)
+    with pytest.raises(UserError, match=rf"series {UID}") as told:
+        read(tmp_path)
+    assert str(told.value).isprintable()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:Value", "ignore:The value length")  # pydicom's
+def test_a_class_of_image_that_is_no_uid_stops_its_series_only(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    for file in write_series(tmp_path / "b", VALUES, AFFINE, SeriesInstanceUID="1.2.3")[:1]:
+        raw = file.read_bytes()
+        at = raw.index(b"\x08\x00\x16\x00UI")
+        file.write_bytes(raw[: at + 4] + b"PN" + raw[at + 6 :])
+    series = {one.uid: one for one in find_series(tmp_path)}
+    assert np.array_equal(read_volumes(series[UID], "CT")[0].values, VALUES)
 
 
 def test_single_slice_is_refused(tmp_path: Path) -> None:
