@@ -20,7 +20,16 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from numpy.typing import NDArray
 
-from scripts.data.checks import AGAIN, HIGHEST_IN_FAT, LARGEST_SHIFT, file_fault, grid_shift, image_fault, name_fault
+from scripts.data.checks import (
+    AGAIN,
+    HIGHEST_IN_FAT,
+    LARGEST_SHIFT,
+    file_fault,
+    grid_shift,
+    image_fault,
+    name_fault,
+    nifti_fault,
+)
 
 from .findings import Findings
 
@@ -88,7 +97,7 @@ def read_volume(path: Path, findings: Findings) -> Volume | None:
             findings.add(path, expected, "content that is not NIfTI", AGAIN)
             return None
         image = kind.from_bytes(content)
-        if fault := image_fault(image, len(content)):
+        if fault := image_fault(image, len(content)) or nifti_fault(path):  # a file may read on where memory does not
             findings.add(path, *fault)
             return None
         values = _as_training_has_them(np.asanyarray(image.dataobj))

@@ -146,7 +146,7 @@ def _class_outliers(cases: Sequence[Case], names: Mapping[int, str]) -> Iterator
     for number, name in names.items():
         have = [case for case in cases if number in case.facts.classes]
         facts = [case.facts.classes[number] for case in have]
-        volumes = _far([math.log(one.millilitres) for one in facts], least=math.log(LEAST_FACTOR))
+        volumes = _far([math.log(max(one.millilitres, 1e-9)) for one in facts], least=math.log(LEAST_FACTOR))
         ranks = _far([one.rank if one.rank is not None else math.nan for one in facts], least=LEAST_RANK)
         usual = median([one.millilitres for one in facts]) if facts else math.nan
         parts = median([one.largest for one in facts]) if facts else math.nan

@@ -149,6 +149,6 @@ def _qform_shift(image: Volume) -> float | None:
     """How far qform and sform move a corner apart, in mm, where the header has both."""
     try:
         qform, sform = image.header.get_qform(coded=True)[0], image.header.get_sform(coded=True)[0]
-    except (HeaderDataError, np.linalg.LinAlgError):
+    except (HeaderDataError, np.linalg.LinAlgError, ValueError):  # ValueError: a quaternion that is no rotation
         return None
     return None if qform is None or sform is None else grid_shift(qform, sform, image.values.shape)
