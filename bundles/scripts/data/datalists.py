@@ -146,6 +146,13 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
 
 
 def images_in_two_roles(roles: Mapping[str, Sequence[Mapping[str, Any]]], root: Path = Path()) -> list[str]:
+    """The groups of `copies_across_roles`, as parts of a message."""
+    return [" and ".join(f"{name} ({role})" for name, role in group) for group in copies_across_roles(roles, root)]
+
+
+def copies_across_roles(
+    roles: Mapping[str, Sequence[Mapping[str, Any]]], root: Path = Path()
+) -> list[list[tuple[str, str]]]:
     """Different cases of training, validation and test whose image files are the same, byte for byte.
 
     Only files of one size are opened, and read as a whole only where their middles agree, so that it costs little.
@@ -154,6 +161,9 @@ def images_in_two_roles(roles: Mapping[str, Sequence[Mapping[str, Any]]], root: 
     Args:
         roles: cases by "labelled", "unlabelled" (both of which train), "validation" and "test".
         root: folder from which relative paths start.
+
+    Returns:
+        Groups of (id, role), the role of both that train being "training".
     """
     files = [
         (root / case["image"], "training" if role in ("labelled", "unlabelled") else role, case["id"])
@@ -167,7 +177,7 @@ def images_in_two_roles(roles: Mapping[str, Sequence[Mapping[str, Any]]], root: 
             for file in group:
                 alike.setdefault((number, of(file[0])), []).append(file)
         groups = [group for group in alike.values() if _is_leak(group)]
-    return [" and ".join(f"{name} ({role})" for _, role, name in group) for group in groups]
+    return [[(name, role) for _, role, name in group] for group in groups]
 
 
 def _is_leak(files: Sequence[tuple[Path, str, str]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -266,3 +267,19 @@ def test_validation_is_the_same_whatever_is_labelled_next() -> None:
     assert len(chosen) == 2
     assert chosen == validation_studies(names[9::-1], 0.2)
     assert set(validation_studies(names, 0.2)) & set(names[:10]) <= set(validation_studies(names[:10], 0.4))
+
+
+def test_a_copy_of_a_study_that_validates_is_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"s{number}" for number in range(6)]
+    for name in names:
+        (tmp_path / f"{name}.nii").write_bytes(name.encode() * 5000)
+    labelled = {name: (str(tmp_path / f"{name}.nii"), "label.nii") for name in names}
+    (validates,) = validation_studies(names, 0.2)
+    for copy in ("copy.nii", "s0.nii" if validates != "s0" else "s1.nii"):
+        shutil.copy(tmp_path / f"{validates}.nii", tmp_path / copy)
+    unlabelled = {"copy": str(tmp_path / "copy.nii")}
+    roles = load_split(*write_streams(tmp_path / "lists", labelled, unlabelled, 0.2).values())
+    assert [case["id"] for case in roles["validation"]] == [validates]
+    trained = {case["id"] for case in roles["labelled"] + roles["unlabelled"]}
+    assert trained == {*names} - {validates, "s0" if validates != "s0" else "s1"}
+    assert "not trained on, since a study that validates has the same image: copy, s" in caplog.text

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.data.datalists import copies_across_roles
 from scripts.files import write_json
+
+logger = logging.getLogger(__name__)
 
 
 def write_streams(
@@ -31,7 +35,9 @@ def write_streams(
     """
     validation = validation_studies(list(labelled), share)
     own = [study for study in labelled if study not in validation] or list(labelled)
-    train = [*own, *unlabelled]
+    copies = _copies(validation, labelled, unlabelled)
+    own = [study for study in own if study not in copies] or own
+    train = [*own, *(study for study in unlabelled if study not in copies)]
     cases = [
         {"id": study, "patient": study, "image": image, "label": label} for study, (image, label) in labelled.items()
     ]
@@ -44,6 +50,20 @@ def write_streams(
     about = {"source": "studies of a MONAI Label server", "validation_trains": shared}
     write_json(folder / "split.json", about | split)
     return {"datalist": str(folder / "datalist.json"), "split_file": str(folder / "split.json"), "percent": percent}
+
+
+def _copies(
+    validation: Sequence[str], labelled: Mapping[str, tuple[str, str]], unlabelled: Mapping[str, str]
+) -> set[str]:
+    """Studies whose image is that of one that validates: to train on them would make its score say nothing."""
+    images = {study: image for study, (image, _) in labelled.items()} | dict(unlabelled)
+    cases = {study: {"id": study, "image": image} for study, image in images.items()}
+    others = [case for study, case in cases.items() if study not in validation]
+    groups = copies_across_roles({"labelled": others, "validation": [cases[study] for study in validation]})
+    found = {study for group in groups for study, role in group if role == "training"}
+    if found:
+        logger.warning("not trained on, since a study that validates has the same image: %s", ", ".join(sorted(found)))
+    return found
 
 
 def validation_studies(labelled: Sequence[str], share: float) -> list[str]:
