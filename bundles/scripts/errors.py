@@ -41,8 +41,12 @@ DISK_ADVICE = {
 
 def first_line(error: BaseException, most: int = 160) -> str:
     """What another library says is wrong, as part of a message: its first line, or its kind if it has none."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
-    return "".join(char if char.isprintable() else "?" for char in line)  # it may quote a file
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0], most)  # it may quote a file
+
+
+def printable(text: str, most: int = 80) -> str:
+    """What a file says, as part of a line: no character that would end or command it, and no more than is of use."""
+    return "".join(char if char.isprintable() else "?" for char in text[:most])
 
 
 def first_few(names: Sequence[object], most: int = 5) -> str:

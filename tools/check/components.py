@@ -64,12 +64,12 @@ def _check_target(item_id: str, target: str, component: Mapping[str, Any], value
         if target == RANGE_CHECK:
             for key in [key for key in keys if given[key] is not UNKNOWN]:
                 _check_settings(item_id, found, {key: given[key]}, findings)
-        elif UNKNOWN not in given.values():
-            (
-                _check_device(given, findings)
-                if target == DEVICE_CHECK
-                else _check_settings(item_id, found, given, findings)
-            )
+        elif UNKNOWN in given.values():
+            return
+        elif target == DEVICE_CHECK:
+            _check_device(given, findings)
+        else:
+            _check_settings(item_id, found, given, findings)
 
 
 def _check_device(given: Mapping[str, Any], findings: Findings) -> None:

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, generate_uid
 
-from scripts.errors import UserError, first_few, first_line
+from scripts.errors import UserError, first_few, first_line, printable
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +53,7 @@ class Series:
         return sum(int(head.get("NumberOfFrames") or 1) for head in self.heads)
 
     def __str__(self) -> str:
-        return f"series {in_one_line(self.uid)} ({in_one_line(self.get('SeriesDescription')) or 'no description'})"
-
-
-def in_one_line(text: str) -> str:
-    """What a header says, as part of a line of a log: no character that would end it, and no more than is of use."""
-    return "".join(char if char.isprintable() else "?" for char in text)[:80]
+        return f"series {printable(self.uid)} ({printable(self.get('SeriesDescription')) or 'no description'})"
 
 
 def find_series(folder: Path) -> list[Series]:
@@ -99,11 +94,11 @@ def _is_sound(head: Dataset) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of text that is too long or has control characters
-            sizes = [int(head.Rows), int(head.Columns), int(head.get("NumberOfFrames") or 1)]
-            texts = [str(head.get(keyword)) for keyword in FIRST_LOOK]
+            for keyword in FIRST_LOOK:
+                str(head.get(keyword))
+            return min(int(head.Rows), int(head.Columns), int(head.get("NumberOfFrames") or 1)) > 0
     except Exception:  # whatever pydicom makes of the value
         return False
-    return min(sizes) > 0 and len(texts) == len(FIRST_LOOK)
 
 
 def _series(uid: str, images: list[tuple[Path, Dataset]], damaged: Sequence[Path]) -> Series:
@@ -175,7 +170,7 @@ def read_pixels(series: Series, index: int) -> NDArray[Any]:
             data = _read(path)
             values: NDArray[Any] = data.pixel_array
     except Exception as error:  # each decoder raises its own
-        syntax = in_one_line(_syntax(path))
+        syntax = printable(_syntax(path))
         raise UserError(
             f"{series}: expected readable pixels ({syntax}) in {path}, found: {first_line(error)}; "
             "export the series again, uncompressed if its compression is what cannot be read"

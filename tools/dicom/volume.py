@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from scripts.errors import UserError
+from scripts.errors import UserError, printable
 
 from .cine import split_phases
 from .frames import Frame, frames_of
 from .geometry import Stack, same_place, stack
-from .reading import Series, in_one_line, read_headers, read_pixels
+from .reading import Series, read_headers, read_pixels
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _check_hounsfield(frames: Sequence[Frame], name: str) -> None:
         )
     units = {frame.unit for frame in frames} - {"HU", ""}
     if units:
-        found = in_one_line(", ".join(sorted(units)))
+        found = printable(", ".join(sorted(units)))
         raise UserError(f"{name}: expected Hounsfield units, found values in {found}; choose another")
 
 
