@@ -6,6 +6,7 @@ in a fresh copy, with its own working folder, arguments, output and exit code, a
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import io
 import itertools
@@ -146,14 +147,19 @@ def become(job: dict[str, Any]) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def end_in_write(folder: str, number: int, seconds: float) -> None:
-    """Let the kernel end this process so long after it has touched something in a folder so many times."""
+def end_in_write(folder: str, number: int, seconds: float, *events: str) -> None:
+    """Let the kernel end this process so long after it has touched something in a folder so many times.
+
+    `events` are the audit events that count; without, all that change files.
+    """
     touched = itertools.count(1)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
-        if (writes or changes) and str(arguments[0]).startswith(folder) and next(touched) == number:
+        counts = event in events if events else writes or event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
+        if counts and str(arguments[0]).startswith(folder) and next(touched) == number:
+            if not seconds:
+                os.kill(os.getpid(), signal.SIGALRM)
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -165,6 +171,13 @@ def turn_the_clock_back() -> None:
     minutes, begun = itertools.count(), time.time()
     time.time = lambda: begun - 60 * next(minutes)
     time.time_ns = lambda: int(time.time() * 1e9)
+
+    class Backwards(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Backwards:
+            return cls.fromtimestamp(time.time(), tz)
+
+    datetime.datetime = Backwards
 
 
 def stop_in_save(number: int) -> None:

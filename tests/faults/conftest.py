@@ -172,23 +172,16 @@ def jobs(
     small = ["image_size=[32,32]", "network_def::width=4", "val_steps=2", f"split_file={heart_phantom / 'split.json'}"]
     compare = ["compare", "--bundle", "dca_acdc", "--dataset_dir", str(heart_phantom), "--output", "OUTPUT"]
     compare += ["--methods", "supervised", "--percent", "50", "--steps", "6", "--set", *small]
-    phantom = [
-        "phantom",
-        "--kind",
-        "heart",
-        "--cases",
-        "4",
-        "--validation",
-        "2",
-        "--test",
-        "2",
-        "--size",
-        "48",
-        "48",
-        "4",
-    ]
+    phantom = ["phantom", "--kind", "heart", "--cases", "4", "--validation", "2", "--test", "2"]
+    phantom += ["--size", "48", "48", "4"]
     training = ["run", "training", "--config_file", "configs/train.json", *TINY_2D, *steps[:-4], "--steps", "8"]
     training += ["--val_steps", "2", *places(heart_phantom, Path("OUTPUT"))]
+    server = folder / "environment" / "bin" / "python"  # what it would start is not written by `label`
+    server.parent.mkdir(parents=True)
+    server.write_text("#!/bin/sh\n")
+    server.chmod(0o755)
+    label = ["label", "--bundle", "dca_acdc", "--studies", str(folder / "images"), "--port", "0"]
+    label += ["--environment", str(folder / "environment"), "--model", str(model / "models" / "model.pt")]
     return Jobs(
         runner,
         {
@@ -202,5 +195,8 @@ def jobs(
             "segment by two": Job([*segment, "--workers", "2"]),
             "training": Job(training, "monai.bundle", ACDC, ["--resume", "true"]),
             "compare": Job(compare),
+            "deploy": Job(["deploy", "--bundle", "dca_acdc", "--models", str(model), "--output", "OUTPUT"]),
+            "demo": Job(["demo", "--steps", "2", "--output", "OUTPUT/demo"]),
+            "label": Job([*label, "--output", "OUTPUT/server"]),
         },
     )

@@ -14,7 +14,8 @@ from tests.faults.conftest import Jobs, assert_whole, files, may_resume, result
 
 pytestmark = pytest.mark.faults
 
-VERBS = ["prepare", "phantom", "doctor", "seeds", "table", "package", "segment", "training"]
+VERBS = ["prepare", "phantom", "doctor", "seeds", "table", "package", "segment", "training", "compare"]
+VERBS += ["deploy", "demo", "label"]
 
 
 class Disk:

@@ -9,12 +9,15 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 import pytest
+import torch
 
-from tests.bundle_runner import Result
+from tests.bundle_runner import ROOT, Result
 from tests.faults.conftest import KILLS, SEED, Jobs, assert_whole, files, may_resume, result
+from tools.demo.command import MARK
 
 pytestmark = pytest.mark.faults
 
@@ -30,7 +33,7 @@ VERBS = [
     "training",
     "compare",
 ]
-SLOW = {"compare": 10, "segment by two": 5}  # start processes that import torch: a share of the kills
+VERBS += ["deploy", "demo", "label"]
 
 
 def children(process: int) -> list[int]:
@@ -56,6 +59,15 @@ def is_alive(process: int) -> bool:
     return False
 
 
+def end_all_of(folder: Path) -> None:
+    """End every process that a killed one has started for its folder, as when the machine fails."""
+    for path in Path("/proc").glob("[0-9]*"):
+        if str(folder) in command_line(int(path.name)):
+            with suppress(ProcessLookupError):
+                os.kill(int(path.name), signal.SIGKILL)
+            wait_until_ended([int(path.name)])
+
+
 def wait_until_ended(processes: list[int]) -> None:
     deadline = time.monotonic() + 60
     while any(map(is_alive, processes)):
@@ -70,7 +82,7 @@ def test_killed_verb_leaves_whole_files_and_ends_the_same_when_run_again(verb: s
     moments = random.Random(f"{SEED} {verb}")
     output, job, killed = tmp_path / "output", jobs.jobs[verb], 0
     output.mkdir()
-    for number in range(max(1, KILLS // SLOW.get(verb, 1))):
+    for number in range(KILLS):
         how: dict[str, Any] = {"module": job.module}
         in_write = number % 2 and verb != "compare"  # whose trainings write
         if in_write:  # shortly after it has begun to write, or a moment later than that
@@ -82,11 +94,9 @@ def test_killed_verb_leaves_whole_files_and_ends_the_same_when_run_again(verb: s
             started = children(process)
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        if verb == "compare":  # as when the machine fails: a training that lives on keeps its run locked
-            for child in started:
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
         ended = jobs.runner.finish()
+        if verb in ("compare", "demo"):  # whose trainings would live on
+            end_all_of(output)
         wait_until_ended(started)
         assert ended.code in (0, -signal.SIGKILL, -signal.SIGALRM) or refuses(verb, ended), ended.error
         killed += ended.code < 0
@@ -102,6 +112,40 @@ def test_killed_verb_leaves_whole_files_and_ends_the_same_when_run_again(verb: s
 def refuses(verb: str, ended: Result) -> bool:
     """Whether it is `phantom`, which has ended before, and does not overwrite what it made."""
     return verb == "phantom" and ended.code == 2 and "expected a new or empty folder" in ended.error
+
+
+def test_label_that_is_killed_before_any_move_keeps_the_model_that_was_trained_in_its_folder(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    output, words = tmp_path / "output", jobs.jobs["label"].command(tmp_path / "output")
+    jobs.run("label", output).check()
+    weights = output / "server" / "model" / "dca_acdc" / "models" / "model.pt"
+    trained = torch.load(weights)
+    trained[next(iter(trained))] += 1
+    torch.save(trained, weights)
+    content = weights.read_bytes()
+    model = words.index("--model")
+    again = words[:model] + words[model + 2 :]
+    codes = [-signal.SIGALRM]
+    while codes[-1]:
+        how = {"end_in_write": (str(output), len(codes), 0, "os.rename")}
+        jobs.runner.start(again, ROOT, module="tools", **how)
+        codes.append(jobs.runner.finish().code)
+    assert set(codes[:-1]) == {-signal.SIGALRM}
+    assert len(codes) > 3
+    assert weights.read_bytes() == content
+
+
+def test_demo_clears_its_folder_but_for_the_mark_by_which_it_knows_it_again(jobs: Jobs, tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    for letter in ascii_letters:
+        (output / letter).mkdir(parents=True)
+    (output / MARK).touch()
+    in_removal = {"end_in_write": (MARK, 1, 0, "os.remove")}
+    jobs.runner.start(["demo", "--steps", "0", "--output", str(output)], ROOT, module="tools", **in_removal)
+    assert jobs.runner.finish().code == 2  # not killed, but told that 0 steps are none
+    assert (output / MARK).exists()
+    assert not any((output / letter).exists() for letter in ascii_letters)
 
 
 def test_process_of_segment_that_is_killed_costs_at_most_its_own_case(jobs: Jobs, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if output.exists() and any(output.iterdir()):
         if not (output / MARK).exists():
             raise UserError(f"{output}: expected a new folder or an earlier demo's, found other files; choose another")
-        shutil.rmtree(output)
+        _empty(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / MARK).write_text("made by `python -m tools demo`, which replaces this folder\n", encoding="utf-8")
     started = time.monotonic()
@@ -73,6 +73,15 @@ def run(args: argparse.Namespace) -> int:
     ):
         print(f"  {what:26} {_short(path)}")
     return 0
+
+
+def _empty(output: Path) -> None:
+    """Remove all but the mark, without which a demo that is killed here would not know its own folder again."""
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARK:
+            path.unlink()
 
 
 def _settings(bundle: Path) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import read_json, write_json
+from scripts.files import read_json, replacing, scratch_folder, write_json
 from scripts.settings import expect_one_of
 
 from ..common.bundles import expect_bundle
@@ -46,27 +45,31 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
         raise UserError(f"{folder}: expected a new folder or an earlier server's, found other files; choose another")
     if model is not None and not model.is_file():
         raise UserError(f"{model}: expected the weights to serve (model.pt), found no such file; check --model")
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "main.py", "the server's app") as partial:  # first, so that a folder begun is known as ours
+        partial.write_text(MAIN, encoding="utf-8")
     copy = folder / "model" / bundle.name
+    earlier = copy.with_name(f".{bundle.name}.earlier")
+    if earlier.exists() and not copy.exists():  # an earlier call was killed between its two moves
+        earlier.replace(copy)
     sources = (model, copy / "models" / "model.pt", bundle / "models" / "model.pt")
     source = next((path for path in sources if path is not None and path.is_file()), None)
     description = source.with_suffix(".json") if source is not None else None
     about = read_description(description) if description is not None and description.is_file() else {}
-    partial, earlier = (copy.with_name(f".{bundle.name}.{os.getpid()}.{what}") for what in ("partial", "earlier"))
-    try:
-        copy_bundle(bundle, partial)
-        (partial / "models").mkdir()
+    with scratch_folder(copy) as scratch:
+        staged = scratch / bundle.name
+        copy_bundle(bundle, staged)
+        (staged / "models").mkdir()
         if source is not None:
-            shutil.copy2(source, partial / "models" / "model.pt")
+            shutil.copy2(source, staged / "models" / "model.pt")
         if about:
-            write_json(partial / "models" / "model.json", about)
-        fit_configs(partial, trained_settings(about), preset)
+            write_json(staged / "models" / "model.json", about)
+        fit_configs(staged, trained_settings(about), preset)
+        shutil.rmtree(earlier, ignore_errors=True)
         if copy.exists():  # aside, not away: it may hold the only copy of a trained model
             copy.replace(earlier)
-        partial.replace(copy)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        staged.replace(copy)
     shutil.rmtree(earlier, ignore_errors=True)
-    (folder / "main.py").write_text(MAIN, encoding="utf-8")
     return copy
 
 
