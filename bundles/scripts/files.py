@@ -73,21 +73,6 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` for what is moved there when it is finished; it vanishes when the block ends.
-
-    One process at a time may write `path`: what a killed one left is removed.
-    """
-    scratch = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir(parents=True)
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextlib.contextmanager
 def telling(path: Path, what: str) -> Iterator[None]:
     """Tell a user why `path` cannot be written in this block; `what` says what it is.
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from scripts.errors import UserError
-from scripts.files import new_folder, read_json, replacing, scratch_folder, write_json
+from scripts.files import new_folder, read_json, replacing, write_json
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_no_other(tmp_path):
@@ -104,13 +104,3 @@ def test_a_replacing_folder_takes_the_place_and_removes_what_a_killed_one_left(t
     with new_folder(tmp_path / "a", replace=True) as partial:
         (partial / "new").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "new"]
-
-
-def test_a_scratch_folder_vanishes_with_what_a_killed_one_left(tmp_path):
-    (tmp_path / ".a.partial").mkdir()
-    (tmp_path / ".a.partial" / "left").touch()
-    with scratch_folder(tmp_path / "a") as scratch:
-        assert list(scratch.iterdir()) == []
-        (scratch / "new").touch()
-        (scratch / "new").rename(tmp_path / "a")
-    assert [path.name for path in tmp_path.rglob("*")] == ["a"]

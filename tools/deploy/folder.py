@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from scripts.errors import UserError
-from scripts.files import read_json, scratch_folder
+from scripts.files import read_json
 
+from ..common.scratch import scratch_folder
 from ..common.sums import expect_replaceable, write_sums
 from ..package.command import copy_bundle, expect_no_machine_paths, models_folder
 from ..package.model import add_model, export_script

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import read_json, replacing, scratch_folder, write_json
+from scripts.files import read_json, replacing, write_json
 from scripts.settings import expect_one_of
 
 from ..common.bundles import expect_bundle
+from ..common.scratch import scratch_folder
 from ..common.trained import read_description, trained_settings
 from ..package.command import copy_bundle
 

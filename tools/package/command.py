@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import UserError
-from scripts.files import read_json, scratch_folder
+from scripts.files import read_json
 
 from ..common.paths import BUNDLES
+from ..common.scratch import scratch_folder
 from ..common.sums import SUMS, expect_replaceable, write_sums
 from ..common.torchscript import write_plain_settings
 
