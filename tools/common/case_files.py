@@ -24,6 +24,7 @@ from scripts.data.checks import (
     AGAIN,
     HIGHEST_IN_FAT,
     LARGEST_SHIFT,
+    MOST_AFTER,
     file_fault,
     grid_shift,
     image_fault,
@@ -34,7 +35,6 @@ from scripts.data.checks import (
 from .findings import Findings
 
 MOST_BELOW_IN_MR = 0.25  # share of voxels; MR starts at about 0, and more than half of a CT is fat, lung and air
-MOST_AFTER = 2**20  # bytes behind the voxels of a compressed file
 # What nibabel, gzip and the disk raise for a file that cannot be read to its end.
 UNREADABLE = (
     OSError,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +24,7 @@ LARGEST_SHIFT = 0.1  # mm; converters round the geometry of an image and of its 
 LARGEST_STRETCH = 0.01  # of a spacing, by which the header's two may differ: one is rounded
 NIFTI = (".nii", ".nii.gz")
 MOST_PACKED = 1040  # bytes that one byte of gzip data can stand for
+MOST_AFTER = 2**20  # bytes behind the voxels of a compressed file
 AGAIN = "download or export the file again"
 
 
@@ -60,6 +64,41 @@ def nifti_fault(path: Path, one_spacing: bool = False) -> Fault | None:
         return Fault(expected, f"a {type(image).__name__}", "convert it to NIfTI")
     held = path.stat().st_size * (MOST_PACKED if path.name.lower().endswith(".gz") else 1)
     return image_fault(image, held, one_spacing)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Make sure that a NIfTI file is as it was compressed, beside the block that reads it.
+
+    gzip's checksum stands at the end of a file, and MONAI's readers read as far as the voxels go. To decompress a file
+    a second time in another thread takes hardly longer than to read it once.
+
+    Raises:
+        UserError: the checksum is of other content, or much more follows than the header says.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(_checksum_fault, path)
+        yield
+        if fault := checked.result():
+            raise UserError(f"{path}: {fault}")
+
+
+def _checksum_fault(path: Path) -> Fault | None:
+    import nibabel as nib
+
+    if not path.name.lower().endswith(".gz"):
+        return None
+    try:
+        image: Any = nib.load(path)
+        data = image.dataobj
+        left = data.offset + math.prod(data.shape) * data.dtype.itemsize + MOST_AFTER
+        with gzip.open(path) as file:
+            while left > 0 and (part := file.read(MOST_AFTER)):
+                left -= len(part)
+    except Exception as error:
+        found = f"a truncated or otherwise unreadable file ({first_line(error)})"
+        return Fault("a 3D NIfTI volume", found, AGAIN)
+    return None if left > 0 else Fault("a 3D NIfTI volume", "a file in which more follows than its header says", AGAIN)
 
 
 def file_fault(path: Path) -> Fault | None:

@@ -21,7 +21,7 @@ from monai.transforms import (
 from torch.nn.functional import affine_grid, grid_sample
 
 from ..errors import UserError, first_line
-from .checks import LARGEST_SHIFT, NIFTI, check_modality, grid_shift, intensity_fault, nifti_fault
+from .checks import LARGEST_SHIFT, NIFTI, check_modality, grid_shift, intensity_fault, nifti_fault, reading
 
 logger = logging.getLogger(__name__)
 
@@ -80,11 +80,12 @@ class LoadCased(MapTransform):
         is_volume = self.spatial_dims == 3 and path.lower().endswith(NIFTI)
         if is_volume and (fault := nifti_fault(Path(path), self.one_spacing)):
             raise UserError(f"{path}: {fault}")
-        try:
-            image: torch.Tensor = self.load(path)
-        except Exception as error:  # each reader and decompressor raises its own
-            reason = first_line(error.__cause__ or error)
-            raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
+        with reading(Path(path)):
+            try:
+                image: torch.Tensor = self.load(path)
+            except Exception as error:  # each reader and decompressor raises its own
+                reason = first_line(error.__cause__ or error)
+                raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
         # MONAI's readers take a fourth axis for channels.
         shape = tuple(image.shape[1:]) if len(image) == 1 else (*image.shape[1:], len(image))
         if len(shape) != self.spatial_dims:

@@ -9,7 +9,7 @@ from typing import Any
 from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose
 
-from ..data.checks import check_modality, intensity_fault, nifti_fault
+from ..data.checks import check_modality, intensity_fault, nifti_fault, reading
 from ..data.datalists import read_datalist
 from ..errors import UserError, first_line
 
@@ -43,11 +43,12 @@ class ImageDataset(MonaiDataset):
         path = self.data[index][self.image_key]
         if fault := nifti_fault(Path(path), self.one_spacing):
             raise UserError(f"{path}: {fault}")
-        try:
-            item = self.transform(dict(self.data[index]), end=1)  # the first transform loads
-        except Exception as error:  # each reader and decompressor raises its own
-            reason = first_line(error.__cause__ or error)
-            raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
+        with reading(Path(path)):
+            try:
+                item = self.transform(dict(self.data[index]), end=1)  # the first transform loads
+            except Exception as error:  # each reader and decompressor raises its own
+                reason = first_line(error.__cause__ or error)
+                raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
         if fault := intensity_fault(item[self.image_key]):
             raise UserError(f"{path}: {fault}")
         check_modality(item[self.image_key], self.modality, path)

@@ -47,6 +47,12 @@ def claims(*dim: int) -> Make:
     return header(dim=[3, *dim, 1, 1, 1, 1])
 
 
+def packed(after: bytes = b"", checksum: bytes | None = None) -> Make:
+    """A volume with more gzip data behind it, or with another checksum."""
+    data = gzip.compress(nib.Nifti1Image(VALUES, AFFINE).to_bytes())
+    return lambda path: path.write_bytes((data if checksum is None else data[:-8] + checksum + data[-4:]) + after)
+
+
 SOUND: dict[str, Make] = {
     "NIfTI-1": volume(),
     "NIfTI-2": volume(kind=nib.Nifti2Image),
@@ -79,6 +85,8 @@ ODD: dict[str, tuple[Make, str]] = {
     "text": (lambda path: path.write_text("no image"), "found content that is not NIfTI"),
     "empty": (lambda path: path.touch(), "expected a 3D NIfTI volume"),
     "cut off": (lambda path: path.write_bytes(gzip.compress(nib.Nifti1Image(VALUES, AFFINE).to_bytes())[:-300]), ""),
+    "content of another checksum": (packed(checksum=b"none"), "otherwise unreadable file (CRC check failed"),
+    "much behind the volume": (packed(gzip.compress(bytes(3 << 20))), "more follows than its header says"),
     "a pipe": (lambda path: os.mkfifo(path), "found something that is not a file"),
     "a folder": (lambda path: path.mkdir(), "found something that is not a file"),
     "an endless device": (lambda path: path.symlink_to("/dev/zero"), "found something that is not a file"),
@@ -144,8 +152,7 @@ def test_a_label_value_that_float32_makes_whole_is_whole_for_prepare_as_for_trai
 
 
 def test_what_follows_a_volume_in_its_gzip_data_is_not_unpacked_into_memory(tmp_path: Path) -> None:
-    packed = gzip.compress(nib.Nifti1Image(VALUES, AFFINE).to_bytes()) + gzip.compress(bytes(300 << 20), 1)
-    (tmp_path / "a.nii.gz").write_bytes(packed)
+    packed(gzip.compress(bytes(300 << 20), 1))(tmp_path / "a.nii.gz")
     tracemalloc.start()
     with pytest.raises(UserError, match="more follows than its header says"):
         prepare(tmp_path / "a.nii.gz")
