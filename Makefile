@@ -21,7 +21,11 @@ deploy_run  := $(DEPLOY_VENV)/bin/python
 DOCS_VENV ?= .venv-docs
 docs_run  := $(DOCS_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test faults fuzz gpu-test lint label label-test deploy deploy-test docs clean
+# With COVERAGE=1 the tests write down what they run, in all environments.
+measured := $(if $(COVERAGE),-m coverage run)
+coverage = $(shell grep '^coverage==' requirements-dev.txt)
+
+.PHONY: help setup setup-dev demo test coverage faults fuzz gpu-test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -37,7 +41,12 @@ demo: setup  ## train, evaluate and infer BUNDLE on a made-up data set
 
 # A file's tests stay together, since they share what they have trained; a process of its own needs up to 2 GB.
 test: setup-dev  ## run the test suite
-	$(run) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(run) $(measured) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# After `make test label-test deploy-test COVERAGE=1`; what only a GPU runs counts as not run.
+coverage: setup-dev  ## show what the tests with COVERAGE=1 have not run; fails if too much
+	$(run) -m coverage combine --quiet
+	$(run) -m coverage report
 
 # FAULTS_KILLS=3 makes it shorter, FAULTS_SEED=1 chooses other moments.
 faults: setup-dev  ## kill the verbs at random moments, fill their disk, turn the clock back
@@ -60,13 +69,15 @@ label: $(LABEL_VENV)/.setup-label  ## make the environment of MONAI Label, which
 	@echo "$(LABEL_VENV) is ready: $(run) -m tools label --help (after make setup)"
 
 label-test: setup-dev label  ## test the real server of MONAI Label
-	$(run) -m pytest -m label_server
+	$(if $(COVERAGE),$(label_run) -m pip install --quiet --disable-pip-version-check $(coverage))
+	$(run) $(measured) -m pytest -m label_server
 
 deploy: $(DEPLOY_VENV)/.setup-deploy  ## make the environment of MONAI Deploy, which runs the apps of `python -m tools deploy`
 	@echo "$(DEPLOY_VENV) is ready: $(run) -m tools deploy --help (after make setup)"
 
 deploy-test: setup-dev deploy  ## run and package real apps of MONAI Deploy
-	DEPLOY_VENV=$(abspath $(DEPLOY_VENV)) $(run) -m pytest -m deploy_app
+	$(if $(COVERAGE),$(deploy_run) -m pip install --quiet --disable-pip-version-check $(coverage))
+	DEPLOY_VENV=$(abspath $(DEPLOY_VENV)) $(run) $(measured) -m pytest -m deploy_app
 
 docs: $(DOCS_VENV)/.setup-docs  ## build the documentation as a site that needs no network: site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(docs_run) -m mkdocs build --strict

@@ -43,7 +43,7 @@ def test_hostile_config_ends_in_one_line(
     assert len(error) == 1
     assert reason in error[0]
     assert str(tmp_path / name) in error[0]
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 100  # not for ever
 
 
 def test_expression_that_python_cannot_read_is_one_problem_among_others(
