@@ -47,7 +47,7 @@ def test_work_per_organ_is_its_bounding_box_and_its_surface(around: int, monkeyp
             return super().query(points)
 
     surface = [int((mask & ~erode(mask)).sum()) for k in (1, 2) for mask in (prediction == k, label == k)]
-    monkeypatch.setattr("scipy.ndimage.binary_erosion", lambda m, s: (eroded.append(m.size), erode(m, s))[1])
+    monkeypatch.setattr("scipy.ndimage.binary_erosion", lambda m: (eroded.append(m.size), erode(m))[1])
     monkeypatch.setattr("scipy.ndimage.distance_transform_edt", lambda *_, **__: pytest.fail("visits every voxel"))
     monkeypatch.setattr("scripts.scoring.surfaces.cKDTree", Counting)
     case_scores(prediction, label, 3, metrics=("dice", "hd95", "asd", "assd"))
