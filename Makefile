@@ -21,7 +21,7 @@ deploy_run  := $(DEPLOY_VENV)/bin/python
 DOCS_VENV ?= .venv-docs
 docs_run  := $(DOCS_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test faults fuzz gpu-test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test faults fuzz mutation gpu-test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,10 @@ faults: setup-dev  ## kill the verbs at random moments, fill their disk, turn th
 # FUZZ_INPUTS=500 makes it shorter.
 fuzz: setup-dev  ## read thousands of damaged NIfTI, DICOM and JSON files
 	$(run) -m pytest -m fuzz tests/fuzz -rP
+
+# MUTATION_PROCESSES=1 leaves the other cores alone.
+mutation: setup-dev  ## change losses, scores, groups and grids one thing at a time; tests have to notice
+	$(run) -m tests.mutation.score $(if $(MUTATION_PROCESSES),--max-children $(MUTATION_PROCESSES))
 
 # Warnings of CUDA's libraries are shown and are no errors.
 gpu-test: setup-dev  ## test what runs on a GPU; skipped without one
@@ -73,7 +77,7 @@ docs: $(DOCS_VENV)/.setup-docs  ## build the documentation as a site that needs 
 	@echo "open site/index.html"
 
 clean:  ## remove the caches (environment, data, runs and models stay)
-	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .mutation
 	find bundles tools benchmarks experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(run) $(label_run) $(deploy_run) $(docs_run): %/bin/python:

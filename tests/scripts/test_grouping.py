@@ -127,8 +127,8 @@ def test_sequential_without_a_gap_after_the_largest_names_the_other_rules(sizes)
 
 
 def test_sequential_names_the_gap_that_none_follows():
-    with pytest.raises(UserError, match=r"largest gap \(2\.079\) to be the last"):  # log 8
-        group_classes([9, 8, 1], "sequential")
+    with pytest.raises(UserError, match=r"largest gap \(4\.382\) to be the last"):  # log 80
+        group_classes([100, 90, 80, 1], "sequential")
 
 
 def test_threshold_groups_by_share():

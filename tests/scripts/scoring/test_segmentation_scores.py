@@ -75,8 +75,9 @@ def test_mm_of_an_image_are_along_its_two_axes():
     prediction, label = torch.zeros(2, 1, 9, 3, dtype=torch.int64)
     prediction[0, 1], label[0, 5] = 1, 1
     metric = SegmentationScores(1, ("asd",), unit="mm")
-    metric([prediction], [MetaTensor(label, affine=torch.diag(torch.tensor([0.5, 2.0, 8.0, 1.0])))])
-    assert metric.get_buffer()[0, 0].tolist() == [2, 0]
+    for meta in ({}, {"spacing": [2.5, 1.0, 8.0]}):
+        metric([prediction], [MetaTensor(label, affine=torch.diag(torch.tensor([0.5, 2.0, 8.0, 1.0])), meta=meta)])
+    assert metric.get_buffer()[:, 0, 0].tolist() == [2, 10]
 
 
 def test_aggregate_is_the_mean_over_cases_then_classes_without_nan():
@@ -135,14 +136,18 @@ def test_no_case_gives_no_rows_of_the_shape_and_kind_that_others_have():
 
 def test_cases_are_gathered_once_however_often_they_are_asked_for(monkeypatch):
     gathered = []
-    monkeypatch.setattr(
-        "scripts.scoring.metrics.evenly_divisible_all_gather", lambda cases, **_: gathered.append(1) or cases
-    )
+
+    def gather(cases, concat=True):
+        """As MONAI's, with another process that has the same cases."""
+        gathered.append(len(cases))
+        return torch.cat([cases] * 2) if concat else [cases] * 2
+
+    monkeypatch.setattr("scripts.scoring.metrics.evenly_divisible_all_gather", gather)
     metric = SegmentationScores(3)
     metric(*volumes(70))
     assert metric.aggregate() == metric.class_means()["dice"].nanmean()
-    assert len(metric.rows(["a", "b", "c"])) == 9
-    assert len(gathered) == 1
+    assert len(metric.rows(["a", "b", "c"] * 2)) == 3 * 3
+    assert gathered == [3]
 
 
 def score_shares(rank, shares, folder):
