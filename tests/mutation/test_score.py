@@ -83,18 +83,23 @@ pytest_add_cli_args_test_selection = ["tests/test_small.py"]
     return tmp_path
 
 
+# Passes in mutmut's process and fails in each of its forks, whatever the change.
+NOT_IN_A_FORK = "os.environ.setdefault('FIRST', str(os.getpid())) == str(os.getpid())"
+
+
 @pytest.mark.parametrize(
     ("checks", "status", "told"),
     [
         (["twice(3) == 6"], 1, "expected tests to notice 85 % of the changes of each file"),
         (["twice(3) == 6", "half(3) == 2"], 2, "error: no score\nmutmut stopped (see above)"),
+        ([f"half(twice(3)) == 3 and {NOT_IN_A_FORK}"], 2, f"error: no score\n{score.CONTROL}: expected all tests to"),
     ],
 )
 def test_mutmut_itself_on_tests_that_notice_too_little_and_on_tests_that_fail_anyhow(
     project: Path, capfd: pytest.CaptureFixture[str], checks: list[str], status: int, told: str
 ) -> None:
-    tests = [f"def test_{i}():\n    assert {check}\n" for i, check in enumerate(checks)]
-    (project / "tests/test_small.py").write_text("\n\n".join(["from scripts.small import half, twice\n", *tests]))
+    tests = "".join(f"def test_{i}():\n    assert {check}\n" for i, check in enumerate(checks))
+    (project / "tests/test_small.py").write_text(f"import os\nfrom scripts.small import half, twice\n{tests}")
     assert score.main(project, ["--max-children", "1"]) == status
     assert told in "".join(capfd.readouterr())
     if status == 1:

@@ -187,6 +187,11 @@ def test_ties_of_classes_are_broken_by_id_and_ties_of_gaps_by_even_groups():
     assert group_classes([1000, 8, 4, 2]).groups == ((1,), (2,), (3, 4))
 
 
+@pytest.mark.parametrize("unit", [0.1, 0.7, 7, 100])
+def test_gaps_that_differ_by_rounding_only_are_ties(unit):
+    assert group_classes([unit * size for size in (1, 2, 4, 8, 16, 32)]).groups == ((6, 5), (4, 3), (2, 1))
+
+
 def test_absent_classes_go_to_the_tail_with_a_logged_warning(caplog):
     with caplog.at_level(logging.WARNING):
         grouping = group_classes([0, 100, 10, 9, 1, 0])
