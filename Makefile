@@ -25,7 +25,7 @@ docs_run  := $(DOCS_VENV)/bin/python
 measured := $(if $(COVERAGE),-m coverage run)
 coverage = $(shell grep '^coverage==' requirements-dev.txt)
 
-.PHONY: help setup setup-dev demo test coverage faults fuzz gpu-test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test coverage faults fuzz mutation gpu-test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,10 @@ faults: setup-dev  ## kill the verbs at random moments, fill their disk, turn th
 fuzz: setup-dev  ## read thousands of damaged NIfTI, DICOM and JSON files
 	$(run) -m pytest -m fuzz tests/fuzz -rP
 
+# MUTATION_PROCESSES=1 leaves the other cores alone.
+mutation: setup-dev  ## change losses, scores, groups and grids one thing at a time; tests have to notice
+	$(run) -m tests.mutation.score $(if $(MUTATION_PROCESSES),--max-children $(MUTATION_PROCESSES))
+
 # Warnings of CUDA's libraries are shown and are no errors.
 gpu-test: setup-dev  ## test what runs on a GPU; skipped without one
 	$(run) -m pytest -m gpu -rP -W default --numprocesses auto --maxprocesses 8
@@ -84,7 +88,7 @@ docs: $(DOCS_VENV)/.setup-docs  ## build the documentation as a site that needs 
 	@echo "open site/index.html"
 
 clean:  ## remove the caches (environment, data, runs and models stay)
-	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .mutation
 	find bundles tools benchmarks experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(run) $(label_run) $(deploy_run) $(docs_run): %/bin/python:

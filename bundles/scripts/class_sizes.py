@@ -28,7 +28,7 @@ def class_sizes(
 
     if unit not in ("voxels", "mm3"):
         raise UserError(f"class sizes: expected the unit voxels or mm3, found {unit!r}")
-    load = LoadImage(image_only=True, ensure_channel_first=False)
+    load = LoadImage()
     sizes = np.zeros(num_classes + 1)
     problems = []
     for path in labels:

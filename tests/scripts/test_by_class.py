@@ -40,3 +40,17 @@ def test_one_hot_is_torchs_with_the_channels_second():
     _, ids = example()
     expected = torch.nn.functional.one_hot(ids, CLASSES).movedim(-1, 1).float()
     assert torch.equal(one_hot(ids, CLASSES), expected)
+
+
+def test_on_a_cpu_no_tensor_of_classes_times_voxels_is_made(monkeypatch):
+    monkeypatch.setattr(by_class, "_is_class", lambda *_: pytest.fail("compares every voxel with every class"))
+    values, ids = example()
+    assert len(sums_by_class(values, ids, CLASSES)) == len(voxels_by_class(ids, CLASSES)) == CLASSES
+
+
+def test_on_another_device_nothing_is_made_of_the_cpus_numbers():
+    """The device `meta` stands for it: it computes nothing, but minds where numbers are, and has no bincount."""
+    values, ids = (tensor.to("meta") for tensor in example())
+    found = sums_by_class(values, ids, CLASSES), voxels_by_class(ids, CLASSES), one_hot(ids, CLASSES)
+    assert {tensor.device.type for tensor in found} == {"meta"}
+    assert [tuple(tensor.shape) for tensor in found] == [(CLASSES,), (CLASSES,), (2, CLASSES, 6, 7)]

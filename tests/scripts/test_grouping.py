@@ -2,13 +2,11 @@ import logging
 import math
 from itertools import pairwise
 
-import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scripts.class_sizes import class_sizes
 from scripts.errors import UserError
 from scripts.grouping import RULES, group_classes
 
@@ -128,6 +126,11 @@ def test_sequential_without_a_gap_after_the_largest_names_the_other_rules(sizes)
         group_classes(sizes, "sequential")
 
 
+def test_sequential_names_the_gap_that_none_follows():
+    with pytest.raises(UserError, match=r"largest gap \(4\.382\) to be the last"):  # log 80
+        group_classes([100, 90, 80, 1], "sequential")
+
+
 def test_threshold_groups_by_share():
     grouping = group_classes([60, 30, 9, 0.5, 0.5], "threshold")
     assert grouping.groups == ((1, 2), (3,), (4, 5))
@@ -142,6 +145,20 @@ def test_threshold_leaves_out_an_empty_group_and_keeps_the_names(caplog):
     assert (grouping.groups, grouping.names) == (((1, 2), (3,)), ("head", "tail"))
     assert "no class for: medium" in caplog.text
     assert group_classes([40, 30, 30], "threshold").names == ("head",)
+
+
+def test_threshold_names_the_groups_that_are_empty(caplog):
+    group_classes([40, 30, 30], "threshold")
+    assert caplog.messages == ["rule threshold (0.01, 0.1) leaves no class for: medium, tail"]
+
+
+def test_share_of_a_threshold_itself_is_medium():
+    assert group_classes([50, 25, 25], "threshold", thresholds=(0.25, 0.5)).names == ("medium",)
+
+
+def test_class_without_voxels_is_in_the_tail_whatever_the_thresholds():
+    grouping = group_classes([60, 40, 0], "threshold", thresholds=(0, 1))
+    assert (grouping.groups, grouping.names) == (((1, 2), (3,)), ("medium", "tail"))
 
 
 @pytest.mark.parametrize("thresholds", [(0.1, 0.01), (-0.1, 0.5), (0.1, 1.5), (0.1, 0.1)])
@@ -170,12 +187,17 @@ def test_ties_of_classes_are_broken_by_id_and_ties_of_gaps_by_even_groups():
     assert group_classes([1000, 8, 4, 2]).groups == ((1,), (2,), (3, 4))
 
 
+@pytest.mark.parametrize("unit", [0.1, 0.7, 7, 100])
+def test_gaps_that_differ_by_rounding_only_are_ties(unit):
+    assert group_classes([unit * size for size in (1, 2, 4, 8, 16, 32)]).groups == ((6, 5), (4, 3), (2, 1))
+
+
 def test_absent_classes_go_to_the_tail_with_a_logged_warning(caplog):
     with caplog.at_level(logging.WARNING):
         grouping = group_classes([0, 100, 10, 9, 1, 0])
     assert grouping.groups == ((2,), (3, 4), (5, 1, 6))
     assert len(grouping.gaps) == 3
-    assert "no labelled voxel of class 1, 6" in caplog.text
+    assert [text.partition(":")[0] for text in caplog.messages] == ["no labelled voxel of class 1, 6"]
 
 
 @pytest.mark.parametrize("rule", ["top2", "sequential", "uniform"])
@@ -199,8 +221,9 @@ def test_manual_groups_are_taken_as_given_and_sorted_by_size_within():
     "manual", [[[1, 2]], [[1, 2], [2, 3]], [[1, 2], [3, 4]], [[1, 2, 3], []], [[0, 1], [2, 3]], [[1], [2], [3], []]]
 )
 def test_manual_groups_must_partition_the_classes(manual):
-    with pytest.raises(UserError, match=r"each class id of 1\.\.3 exactly once, found"):
+    with pytest.raises(UserError, match=r"each class id of 1\.\.3 exactly once, found") as caught:
         group_classes([1, 2, 3], "manual", manual=manual)
+    assert str(caught.value).endswith(f"found {manual}")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +232,7 @@ def test_manual_groups_must_partition_the_classes(manual):
         (([1, 2, 3], "top3"), "expected one of top2, .* found 'top3'"),
         (([1, 2, 3], "manual"), "found no groups with rule 'manual'"),
         (([1, 2, 3], "top2", [[1, 2, 3]]), "found manual groups with rule 'top2'"),
-        (([0, 0, 0],), "at least one class, found none"),
+        (([0, 0, 0],), "^class sizes: expected a labelled voxel of at least one class, found none; check the labels$"),
         (([],), "at least one class, found none"),
         (([1, -2],), "at least 0"),
         (([1, math.nan],), "finite"),
@@ -231,39 +254,11 @@ def test_description_names_every_class_with_share_gap_and_group():
     assert lines[-1].strip() == "tail: 3 aorta, 4"
 
 
-def save(path, array, spacing=(1.0, 1.0, 1.0)):
-    nib.save(nib.Nifti1Image(array, np.diag([*spacing, 1.0])), path)
-    return path
-
-
-def test_class_sizes_sum_over_files_in_voxels_and_mm3(tmp_path):
-    first = np.zeros((4, 4, 4), np.uint8)
-    first[0, 0, :3] = 1
-    first[1, :2, 0] = 3
-    second = np.zeros((3, 3, 3), np.int16)
-    second[0, 0, 0] = 1
-    files = [save(tmp_path / "a.nii.gz", first, (0.5, 0.5, 4)), save(tmp_path / "b.nii.gz", second, (2, 2, 2.5))]
-    assert class_sizes(files, 3).tolist() == [4, 0, 2]
-    assert class_sizes(files, 3, unit="mm3").tolist() == pytest.approx([3 * 1 + 10, 0, 2])
-
-
-def test_all_files_with_wrong_values_are_named_at_once(tmp_path):
-    seven = np.zeros((2, 2, 2), np.int16)
-    seven[0] = 7
-    broken = np.full((2, 2, 2), np.nan, np.float32)
-    broken[0] = 0.5
-    files = [save(tmp_path / "seven.nii.gz", seven), save(tmp_path / "broken.nii.gz", broken), tmp_path / "none.nii.gz"]
-    (tmp_path / "cut.nii.gz").write_bytes(files[0].read_bytes()[:-20])
-    with pytest.raises(UserError) as caught:
-        class_sizes([*files, tmp_path / "cut.nii.gz"], 3)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "seven.nii.gz: expected label values 0..3, found 7" in message
-    assert "broken.nii.gz: expected label values 0..3, found 0.5, nan" in message
-    assert "none.nii.gz: expected a readable label image" in message
-    assert "cut.nii.gz: expected a readable label image" in message
-
-
-def test_unknown_unit_is_a_user_error():
-    with pytest.raises(UserError, match="voxels or mm3, found 'ml'"):
-        class_sizes([], 3, unit="ml")
+def test_description_is_a_table_whose_columns_lie_below_their_titles():
+    titles, first, second = group_classes([75, 25]).describe().splitlines()[1:4]
+    assert titles.split() == ["class", "share", "log-gap", "group"]
+    for title, cell in (("class", "1"), ("group", "head")):
+        assert first.index(cell) == titles.index(title)
+    for title, cell in (("share", "75.0000%"), ("log-gap", "1.099")):
+        assert first.index(cell) + len(cell) == titles.index(title) + len(title)
+    assert second.index("tail") == titles.index("group")

@@ -76,6 +76,14 @@ def test_absent_class_is_pushed_away_in_proportion_to_its_probability():
     torch.testing.assert_close(probabilities.grad, expected)
 
 
+def test_one_voxel_that_is_left_is_the_whole_mean():
+    probabilities, target = torch.full((1, 2, 4, 4), 0.5), torch.zeros(1, 4, 4, dtype=torch.long)
+    mask = torch.zeros(1, 4, 4)
+    mask[0, 2, 1] = 1
+    loss = soft_dice(probabilities, target, only(1, channels=2), absent="probability", mask=mask)
+    assert loss.item() == pytest.approx(0.25)
+
+
 def test_background_counts_even_where_it_is_absent():
     probabilities, target = torch.full((1, 2, 4, 4), 0.5), torch.ones(1, 4, 4, dtype=torch.long)
     assert soft_dice(probabilities, target, classes=only(0, channels=2)).item() == pytest.approx(1, abs=1e-3)
@@ -170,3 +178,10 @@ def test_cross_entropy_of_voxels_without_weight_is_zero():
     weight[0] = 0.0
     assert cross_entropy(logits, nothing, weight) == 0
     assert cross_entropy(logits, nothing, mask=nothing) == 0
+
+
+@pytest.mark.parametrize("absent", ABSENT_RULES)
+def test_on_another_device_nothing_is_made_of_the_cpus_numbers(absent):
+    logits, target = (tensor.to("meta") for tensor in example())
+    weight, mask = torch.ones(CLASSES, device="meta"), torch.ones(target.shape, device="meta")
+    assert segmentation_loss(logits, target, None, absent, weight, mask).device.type == "meta"

@@ -68,7 +68,8 @@ def stitched_convolution(
         mixed = coefficients[:, i].matmul(weights[i].flatten(1).float())
         joint.append(mixed.view(weights[i].shape))
         bias = bias + coefficients[:, i].matmul(biases[i].float())
-    return convolve(torch.cat(maps, dim=1), torch.cat(joint, dim=1).to(weights[0].dtype), bias)
+    weight, dtype = torch.cat(joint, dim=1), weights[0].dtype
+    return convolve(torch.cat(maps, dim=1), weight.to(dtype), bias.to(dtype))
 
 
 def _coefficients(owner: torch.Tensor, experts: int, rule: str) -> torch.Tensor:

@@ -70,7 +70,7 @@ def case_scores(
     hits, predicted, labelled = _overlap_counts(prediction, label, num_classes)
     sides = np.array(EMPTY_SIDES)[(predicted == 0) + 2 * (labelled == 0)]
     measures_distances = any(metric in DISTANCES for metric in metrics)
-    boxes = [ndimage.find_objects(ids, num_classes) for ids in (prediction, label) if measures_distances]
+    boxes = [ndimage.find_objects(ids) for ids in (prediction, label) if measures_distances]
     scores = {metric: np.empty(num_classes) for metric in metrics}
     for k, side in enumerate(sides):
         if side:

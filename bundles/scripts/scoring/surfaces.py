@@ -24,9 +24,8 @@ def surface_distances(
     Returns:
         From the first to the second, and from the second to the first; as long as the surface that they start from.
     """
-    structure = ndimage.generate_binary_structure(first.ndim, 1)
-    scale = 1.0 if spacing is None else np.asarray(spacing, np.float64)
-    points, others = (np.argwhere(mask ^ ndimage.binary_erosion(mask, structure)) * scale for mask in (first, second))
+    scale = 1.0 if spacing is None else np.asarray(spacing)
+    points, others = (np.argwhere(mask ^ ndimage.binary_erosion(mask)) * scale for mask in (first, second))
     return _nearest(points, others), _nearest(others, points)
 
 

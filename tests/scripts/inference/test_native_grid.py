@@ -13,7 +13,9 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from scripts.inference import native_grid
 from scripts.inference.native_grid import LabelsOnImageGridd, labels_on_image_grid, resampled
 
 CLASSES, SLAB = 14, 16
@@ -43,6 +45,16 @@ class Largest(TorchDispatchMode):
                 self.any = max(self.any, held)
                 self.floating = max(self.floating, held if tensor.is_floating_point() else 0)
         return out
+
+
+class OneDevice(TorchDispatchMode):
+    """No operation but a copy takes tensors of two devices; single numbers may come from anywhere."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "copy" not in func.name():
+            found = {x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor) and x.dim()}
+            assert len(found) < 2, f"{func} takes tensors of {found}"
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +127,25 @@ def test_a_class_that_is_certain_everywhere_fills_the_grid_and_nothing_beside_it
     assert np.array_equal(labels_on_image_grid(certain)[0].numpy(), expected)
 
 
+def test_an_image_that_reaches_far_beyond_the_grid_on_every_side_has_background_there() -> None:
+    affine = np.eye(4)
+    affine[:3, 3] = -10.5
+    certain = MetaTensor(torch.zeros(3, 4, 5, 6), meta={"affine": np.eye(4), "original_affine": affine})
+    certain.meta["spatial_shape"] = (24, 26, 28)
+    certain[2] = 1
+    expected = np.zeros((24, 26, 28))
+    expected[10:15, 10:16, 10:17] = 2  # half a voxel beside the grid, too: values fade to zero there
+    assert np.array_equal(labels_on_image_grid(certain)[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("slab", [20, 45])
+def test_the_transform_makes_as_many_slices_at_once_as_it_is_told(slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, nearest = [], native_grid._nearest
+    monkeypatch.setattr(native_grid, "_nearest", lambda *args: sizes.append(args[2][-1]) or nearest(*args))
+    LabelsOnImageGridd("pred", slab=slab)({"pred": blobs()})
+    assert sizes == [min(slab, IMAGE[2] - start) for start in range(0, IMAGE[2], slab)]
+
+
 def unsure() -> NDArray[np.bool_]:
     """Where the image's voxels lie nearest to a voxel of the network's grid with another label beside it."""
     labels = np.pad(blobs().numpy().argmax(0), 2)  # background outside
@@ -160,7 +191,8 @@ def test_on_another_device_nothing_is_computed_with_numbers_of_the_cpu(
         torch.nn.functional, "grid_sample", lambda *a, **k: pieces.append(a[1].shape) or sample(*a, **k)
     )
     there = MetaTensor(blobs().as_tensor().to("meta"), meta=blobs(turn).meta)
-    labels = labels_on_image_grid(there, SLAB)
+    with OneDevice():
+        labels = labels_on_image_grid(there, SLAB)
     assert labels.device.type == "meta"
     assert tuple(labels.shape) == (1, *IMAGE)
     assert {tuple(piece) for piece in pieces} == {(1, 1, 1, places, 3)}  # not one for each thread of the CPU

@@ -198,6 +198,13 @@ def test_memory_takes_at_most_its_share_of_a_batch_and_nothing_of_unlabelled_ima
     assert sorted(module.memory[0, :2, 0].tolist()) == sorted(maps[:, 0].flatten().topk(2).values.tolist())
 
 
+def test_memory_takes_one_voxel_of_a_class_also_of_a_batch_larger_than_itself():
+    module = identities(ClassSeparation(2, num_classes=1, size=3))
+    label = torch.ones(4, 5, 5, dtype=torch.long)
+    module(torch.rand(4, 2, 5, 5), label, predicted=label)
+    assert module.filled.tolist() == [1]
+
+
 def test_only_classes_with_voxels_and_memory_are_drawn_by_their_distance():
     module = identities(ClassSeparation(2, num_classes=3, size=4))
     for rate in (*module.rate_voxels, *module.rate_memory):
@@ -237,6 +244,11 @@ def test_few_voxels_are_drawn_of_large_classes_and_all_of_small_ones():
     assert torch.bincount(label.flatten()[index], minlength=4).tolist() == [50, 50, 2, 0]
     assert index[-2:].tolist() == [3 * 20 + 4, 400 + 15 * 20 + 5]
     assert len(index[50:100].unique()) > 30
+
+
+def test_a_class_of_as_many_voxels_as_are_drawn_is_taken_whole():
+    label = torch.zeros(1, 10, 10, dtype=torch.long)
+    assert sorted(draw_by_class(label, 1, most=100).tolist()) == list(range(100))
 
 
 @pytest.mark.parametrize("option", ["memory", "voxels"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.networks.stitching import STITCHING_RULES, stitch
+from scripts.networks.stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
 OWNER = torch.tensor([1, 0, 2, 1])  # of the classes 1..4
 OWNING_RULES = [rule for rule in STITCHING_RULES if rule != "mean"]
@@ -96,3 +96,44 @@ def test_certain_experts_give_finite_logits_and_gradients(logits, rule):
 def test_unknown_rule_is_an_error(logits):
     with pytest.raises(ValueError, match="expected log_odds, logits, probability or mean, found sum"):
         stitch(logits, OWNER, "sum")
+
+
+def test_log_odds_are_the_default(logits):
+    assert torch.equal(stitch(logits, OWNER), stitch(logits, OWNER, "log_odds"))
+
+
+@pytest.mark.parametrize("rule", STITCHING_RULES)
+def test_half_precision_stays_half(logits, rule):
+    half = stitch(logits.bfloat16(), OWNER, rule)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), stitch(logits, OWNER, rule), atol=0.2, rtol=0.05)
+
+
+@pytest.mark.parametrize("rule", OWNING_RULES)
+def test_on_another_device_nothing_is_made_of_the_cpus_numbers(logits, rule):
+    assert stitch(logits.to("meta"), OWNER.to("meta"), rule).device.type == "meta"
+
+
+def heads(spatial_dims, size, dtype=torch.float32):
+    """Last maps of three experts, weights and biases of the convolutions that make logits of them."""
+    draw = torch.Generator().manual_seed(2)
+    shapes = (2, 6, *(5, 4, 3)[:spatial_dims]), (5, 6, *[size] * spatial_dims), (5,)
+    return [[torch.randn(shape, generator=draw).to(dtype) for _ in range(3)] for shape in shapes]
+
+
+@pytest.mark.parametrize("rule", LINEAR_RULES)
+@pytest.mark.parametrize(("spatial_dims", "size"), [(2, 1), (2, 3), (3, 1), (3, 3)])
+def test_stitched_convolution_equals_stitching_of_the_experts_logits(rule, spatial_dims, size):
+    maps, weights, biases = heads(spatial_dims, size)
+    convolution = getattr(torch.nn.functional, f"conv{spatial_dims}d")
+    single = [convolution(*head, padding=size // 2) for head in zip(maps, weights, biases, strict=True)]
+    found = stitched_convolution(maps, weights, biases, OWNER, rule)
+    torch.testing.assert_close(found, stitch(torch.stack(single), OWNER, rule), atol=1e-4, rtol=1e-4)
+
+
+def test_stitched_convolution_takes_log_odds_by_default_and_keeps_half_precision():
+    found = stitched_convolution(*heads(2, 1), OWNER)
+    assert torch.equal(found, stitched_convolution(*heads(2, 1), OWNER, "log_odds"))
+    half = stitched_convolution(*heads(2, 1, torch.bfloat16), OWNER)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), found, atol=0.2, rtol=0.05)

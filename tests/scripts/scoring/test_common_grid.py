@@ -97,11 +97,24 @@ def test_stored_orientation_does_not_change_the_scores(codes):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def test_prediction_without_affine_lies_on_the_grid_of_its_label():
-    prediction, label = blocks(3, (20, 24, 12))
-    both = collected(stored(prediction, "ILP"), stored(label, "ILP"), [10, 6, 8]).get_buffer()
-    plain = collected(stored(prediction, "ILP").as_tensor(), stored(label, "ILP"), [10, 6, 8]).get_buffer()
-    torch.testing.assert_close(plain, both, rtol=0, atol=0)
+@pytest.mark.parametrize("without", [0, 1])
+def test_side_without_affine_lies_on_the_grid_of_the_other(without):
+    sides = [stored(ids, "ILP") for ids in blocks(3, (20, 24, 12))]
+    both = collected(*sides, [10, 6, 8]).get_buffer()
+    sides[without] = sides[without].as_tensor()
+    torch.testing.assert_close(collected(*sides, [10, 6, 8]).get_buffer(), both, rtol=0, atol=0)
+
+
+def test_what_is_resized_has_no_affine_any_more():
+    sides = on_common_grid(*(stored(ids, "RAS")[0] for ids in blocks(3, (20, 24, 12))), [10, 6, 8])
+    assert [type(side) for side in sides] == [torch.Tensor] * 2
+
+
+def test_grid_may_have_one_voxel_along_an_axis():
+    label = np.zeros((8, 8, 8), np.int64)
+    label[:, :, 4] = 1  # the voxel of the centre
+    scores = collected(stored(label, "RAS"), stored(label, "RAS"), [4, 4, 1])
+    assert scores.get_buffer()[0, :, 0].tolist() == pytest.approx([1, np.nan, np.nan], nan_ok=True)
 
 
 def test_two_sides_without_affine_are_taken_as_they_are():

@@ -1,16 +1,12 @@
 import math
-from datetime import timedelta
 
 import numpy as np
 import pytest
-import torch
-from ignite.engine import Engine, Events
-from monai.data import MetaTensor
-from monai.handlers import IgniteMetricHandler, from_engine
 
 from scripts.errors import UserError
 from scripts.scoring.empty_masks import EMPTY_POLICIES, EmptyPolicy, PerSide
-from scripts.scoring.metrics import METRICS, SegmentationScores, case_scores
+from scripts.scoring.metrics import METRICS, case_scores
+from tests.score_cases import empty_case, random_case
 
 SPACINGS = {2: (0.7, 2.5), 3: (1.5, 0.8, 5.0)}
 
@@ -43,18 +39,6 @@ def brute_scores(prediction, label, spacing):
         "asd": forward.sum() / len(forward),
         "assd": sum(pooled) / len(pooled),
     }
-
-
-def random_case(rng, shape, num_classes):
-    """Two related label maps of blocks and noise."""
-    label = np.zeros(shape, np.uint8)
-    for c in range(1, num_classes + 1):
-        corner = [rng.integers(0, n) for n in shape]
-        label[tuple(slice(a, a + rng.integers(1, n + 1)) for a, n in zip(corner, shape, strict=True))] = c
-    prediction = np.roll(label, int(rng.integers(-2, 3)), axis=int(rng.integers(len(shape))))
-    noise = rng.random(shape) < 0.15
-    prediction[noise] = rng.integers(0, num_classes + 1, noise.sum())
-    return prediction, label
 
 
 @pytest.mark.parametrize("with_spacing", [False, True])
@@ -118,14 +102,6 @@ def test_class_ids_of_any_number_type_give_the_same_scores(dtype):
         np.testing.assert_array_equal(scores[metric], values)
 
 
-def empty_case():
-    """Classes 1 to 4 of a 30 x 40 image: empty in the prediction, in the label, in both, in none."""
-    prediction, label = np.zeros((2, 30, 40), np.uint8)
-    label[3, 4], prediction[5, 6] = 1, 2
-    label[8:12, 8:12] = prediction[8:12, 8:12] = 4
-    return prediction, label
-
-
 @pytest.mark.parametrize(
     ("policy", "overlap", "distance"),
     [
@@ -160,10 +136,14 @@ def test_own_policy_can_be_given_and_every_named_policy_describes_itself():
     ("changes", "message"),
     [
         ({"empty": "lenient"}, "expected one of strict, zero, fixed128, fixed128_percent, found 'lenient'"),
-        ({"metrics": ("dice", "nsd")}, "found nsd"),
+        (
+            {"metrics": ("dice", "nsd", "iou")},
+            "expected metrics out of dice, jaccard, hd95, asd, assd, found nsd, iou$",
+        ),
         ({"metrics": ()}, "found none"),
         ({"prediction": np.zeros((4, 5), int)}, r"label's shape \(4, 4\), found \(4, 5\)"),
-        ({"prediction": np.full((4, 4), 3)}, r"ids 0\.\.2 in the prediction, found 3"),
+        ({"prediction": np.arange(5)}, r"ids 0\.\.2 in the prediction, found 3, 4$"),
+        ({"prediction": np.arange(12)}, r"in the prediction, found 3, 4, 5, 6, 7, 8, 9, 10$"),
         ({"label": np.full((4, 4), -1)}, r"ids 0\.\.2 in the label, found -1"),
         ({"label": np.full((4, 4), 0.5)}, r"in the label, found 0\.5"),
         ({"label": np.full((4, 4), math.nan)}, "in the label, found nan"),
@@ -176,124 +156,3 @@ def test_wrong_arguments_are_user_errors(changes, message):
     arguments = {"prediction": np.ones((4, 4), int), "label": np.ones((4, 4), int), "num_classes": 2}
     with pytest.raises(UserError, match=message):
         case_scores(**(arguments | changes))
-
-
-def volumes(seed, cases=3):
-    """[B, 1, *spatial] predictions and labels of class ids 0..3."""
-    pairs = [random_case(np.random.default_rng(seed + b), (6, 8, 5), 3) for b in range(cases)]
-    return tuple(torch.from_numpy(np.stack(side)[:, None]) for side in zip(*pairs, strict=True))
-
-
-def test_collected_scores_are_those_of_each_case():
-    y_pred, y = volumes(10)
-    metric = SegmentationScores(3, METRICS)
-    metric(y_pred[:2], y[:2])
-    metric(list(y_pred[2:]), list(y[2:]))
-    rows = metric.rows(["a", "b", "c"], {1: "liver"})
-    assert [row["case"] for row in rows] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
-    for b in range(3):
-        expected = case_scores(y_pred[b, 0].numpy(), y[b, 0].numpy(), 3, metrics=METRICS)
-        for k, row in enumerate(rows[3 * b : 3 * b + 3]):
-            assert {m: row[m] for m in METRICS} == pytest.approx({m: expected[m][k] for m in METRICS}, nan_ok=True)
-            assert row["empty"] == expected["empty"][k]
-    metric.reset()
-    assert metric.rows([]) == []
-
-
-def test_channels_count_by_their_argmax():
-    y_pred, y = volumes(20)
-    one_hot = torch.nn.functional.one_hot(y_pred[:, 0].long(), 4).movedim(-1, 1).float()
-    metrics = [SegmentationScores(3), SegmentationScores(3)]
-    metrics[0](y_pred, y)
-    metrics[1](one_hot * 3 - 1, y)
-    assert metrics[0].aggregate() == metrics[1].aggregate()
-    with pytest.raises(ValueError, match="expected 1 or 4 channels"):
-        metrics[0](one_hot[:, :3], y)
-    with pytest.raises(ValueError, match="a label for each of 3 predictions"):
-        metrics[0](y_pred, y[:2])
-
-
-def test_mm_takes_the_spacing_of_each_label():
-    y_pred, y = volumes(30, cases=2)
-    affines = [torch.diag(torch.tensor([*s, 1.0], dtype=torch.float64)) for s in ((1.5, 0.8, 5.0), (1.0, 1.0, 2.0))]
-    labels = [MetaTensor(y[b], affine=affines[b]) for b in range(2)]
-    metric = SegmentationScores(3, ("asd",), unit="mm")
-    metric(list(y_pred), labels)
-    for b, spacing in enumerate([(1.5, 0.8, 5.0), (1.0, 1.0, 2.0)]):
-        expected = case_scores(y_pred[b, 0].numpy(), y[b, 0].numpy(), 3, spacing, metrics=("asd",))
-        np.testing.assert_allclose(metric.get_buffer()[b, :, 0], expected["asd"])
-    with pytest.raises(ValueError, match="MetaTensor with its spacing"):
-        metric(y_pred, y)
-
-
-def test_aggregate_is_the_mean_over_cases_then_classes_without_nan():
-    prediction, label = (torch.from_numpy(side)[None, None] for side in empty_case())
-    other = label.clone()
-    other[other == 4] = 3
-    metric = SegmentationScores(4)
-    metric(prediction, label)
-    metric(other, other)
-    # Class 1: 0 and 1; class 2: 0 and nan; class 3: nan and 1; class 4: 1 and nan.
-    assert metric.class_means()["dice"].tolist() == [0.5, 0, 1, 1]
-    assert metric.aggregate() == pytest.approx(2.5 / 4)
-    nothing = SegmentationScores(4)
-    nothing(torch.zeros_like(label), torch.zeros_like(label))
-    assert nothing.aggregate().isnan()
-
-
-def test_repeated_cases_make_rows_once():
-    y_pred, y = volumes(40, cases=2)
-    metric = SegmentationScores(3)
-    metric(torch.cat([y_pred, y_pred[:1]]), torch.cat([y, y[:1]]))
-    assert [row["case"] for row in metric.rows(["a", "b", "a"])] == ["a"] * 3 + ["b"] * 3
-    with pytest.raises(ValueError, match="zip"):
-        metric.rows(["a", "b"])
-
-
-def test_metric_handler_reports_the_mean_dice():
-    batches = [volumes(50), volumes(60)]
-    evaluator = Engine(lambda _, batch: [{"pred": p, "label": q} for p, q in zip(*batch, strict=True)])
-    metric = SegmentationScores(3, ("dice", "asd"), empty="fixed128")
-    handler = IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"]), save_details=False)
-    handler.attach(evaluator, "val_mean_dice")
-    for _ in range(2):  # a second round starts afresh
-        evaluator.run(batches)
-    dice = [
-        case_scores(p[0].numpy(), q[0].numpy(), 3, empty="fixed128")["dice"]
-        for batch in batches
-        for p, q in zip(*batch, strict=True)
-    ]
-    assert evaluator.state.metrics["val_mean_dice"] == pytest.approx(np.mean(dice))
-    assert evaluator.has_event_handler(handler.completed, Events.EPOCH_COMPLETED)
-
-
-def test_unknown_unit_is_a_user_error():
-    with pytest.raises(UserError, match="voxels or mm, found 'cm'"):
-        SegmentationScores(3, unit="cm")
-
-
-def score_shares(rank, shares, folder):
-    """One of two processes: scores its cases of each share and saves what it has after gathering."""
-    torch.distributed.init_process_group(
-        "gloo", f"file://{folder}/store", timedelta(seconds=60), rank=rank, world_size=2
-    )
-    gathered = []
-    for share in shares:
-        metric = SegmentationScores(3, ("dice", "asd"))
-        y_pred, y = volumes(70)
-        for b in share[rank]:
-            metric(y_pred[b : b + 1], y[b : b + 1])
-        gathered.append((metric.aggregate(), metric.get_buffer()))
-    torch.save(gathered, f"{folder}/rank{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_processes_gather_all_cases_also_where_one_has_none(tmp_path):
-    shares = [([0], [1, 2]), ([0, 1, 2], [])]
-    torch.multiprocessing.spawn(score_shares, args=(shares, str(tmp_path)), nprocs=2)
-    single = SegmentationScores(3, ("dice", "asd"))
-    single(*volumes(70))
-    for rank in range(2):
-        for mean, buffer in torch.load(tmp_path / f"rank{rank}.pt", weights_only=True):
-            assert mean == single.aggregate()
-            torch.testing.assert_close(buffer, single.get_buffer(), equal_nan=True)

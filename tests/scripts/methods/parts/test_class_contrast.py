@@ -1,5 +1,6 @@
 """The contrastive loss of voxels and vectors of their classes, and the draw of the voxels."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -104,3 +105,49 @@ def test_gradient_reaches_maps_heads_and_vectors():
     label = torch.arange(256).remainder(3).view(1, 16, 16)
     module([[m] for m in maps], [label], vectors, last).backward()
     assert all(t.grad.any() for t in (*inputs, *(p for p in module.parameters() if p.dim() > 1)))
+
+
+def halves():
+    """Maps of 2 x 2 voxels of two images, and labels in which two of each are of class 2 and two of class 0."""
+    torch.manual_seed(2)
+    labels = [torch.full((1, 16, 16), IGNORED) for _ in range(2)]
+    labels[0][:, :8], labels[1][..., 8:] = 2, 0
+    return [torch.randn(1, 8, 2, 2) for _ in range(2)], labels
+
+
+def test_images_of_one_map_count_like_maps_of_one_image():
+    module, last, (maps, labels) = contrast(), torch.rand(2, 3, 8), halves()
+    apart, joined = module._level(1, maps, labels, last), module._level(1, [torch.cat(maps)], [torch.cat(labels)], last)
+    assert joined.item() == pytest.approx(apart.item(), rel=1e-5)
+
+
+def test_label_of_a_coarse_voxel_is_that_of_its_centre():
+    module, last, (maps, labels) = contrast(), torch.rand(2, 3, 8), halves()
+    centres = [torch.full_like(label, IGNORED) for label in labels]
+    for label, centre in zip(labels, centres, strict=True):
+        centre[:, 4::8, 4::8] = label[:, 4::8, 4::8]
+    expected, found = (module._level(1, maps, ids, last).item() for ids in (labels, centres))
+    assert found == pytest.approx(expected, rel=1e-6)
+    nothing = module._level(1, maps, [torch.full_like(label, IGNORED) for label in labels], last).item()
+    assert nothing != pytest.approx(expected, rel=1e-2)
+
+
+def test_rows_of_all_levels_but_the_last_are_read_from_the_vectors():
+    module = ClassContrast(2, [4, 6, 8], 5, [3, 2, 2])
+    assert [tuple(read.weight.shape) for read in module.read] == [(4, 5), (6, 5)]
+
+
+def test_heads_are_two_convolutions_with_a_kink_between_that_no_scale_or_constant_of_a_map_passes():
+    head, m = contrast().heads[1], torch.randn(2, 8, 6, 6)
+    assert [tuple(p.shape) for p in head.parameters()] == [(8, 8, 1, 1), (8,)] * 2
+    torch.testing.assert_close(head(7 * m + 3), head(m), atol=1e-3, rtol=1e-3)
+    assert (head(m) < 0).any()
+    assert not torch.allclose((head(m) + head(-m)) / 2, head[-1].bias.view(-1, 1, 1), atol=0.05)
+
+
+def test_on_another_device_nothing_is_made_of_the_cpus_numbers(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # `meta` knows none
+    module, (_, labels) = contrast().to("meta"), halves()
+    levels = [[torch.rand(1, c, side, side, device="meta")] for c, side in ((4, 4), (8, 2))]
+    vectors, last = torch.rand(2, 3, 6, device="meta"), torch.rand(2, 3, 8, device="meta")
+    assert module(levels, [labels[0].to("meta")], vectors, last).device.type == "meta"
