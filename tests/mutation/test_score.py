@@ -66,8 +66,9 @@ def test_results_of_all_mutants_are_no_problem(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of two functions."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # its functions are none of ours
     for folder in ("bundles/scripts", "tests/mutation", "tools"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "bundles/scripts/small.py").write_text(CODE)
