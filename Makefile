@@ -21,7 +21,7 @@ deploy_run  := $(DEPLOY_VENV)/bin/python
 DOCS_VENV ?= .venv-docs
 docs_run  := $(DOCS_VENV)/bin/python
 
-.PHONY: help setup setup-dev demo test faults fuzz gpu-test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test faults fuzz properties gpu-test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,12 @@ faults: setup-dev  ## kill the verbs at random moments, fill their disk, turn th
 # FUZZ_INPUTS=500 makes it shorter.
 fuzz: setup-dev  ## read thousands of damaged NIfTI, DICOM and JSON files
 	$(run) -m pytest -m fuzz tests/fuzz -rP
+
+# PROPERTIES_EXAMPLES=500 makes it shorter, PROPERTIES_SEED=1 chooses other examples.
+PROPERTIES_SEED ?= 0
+properties: setup-dev  ## try what has to hold of any scan, label map and training with thousands of examples
+	$(run) -m pytest tests/properties tests/scripts/test_grouping.py --hypothesis-profile many \
+	  --hypothesis-seed $(PROPERTIES_SEED) --hypothesis-show-statistics
 
 # Warnings of CUDA's libraries are shown and are no errors.
 gpu-test: setup-dev  ## test what runs on a GPU; skipped without one
