@@ -21,7 +21,7 @@ settings.register_profile(
 settings.register_profile(
     "many",
     settings.get_profile("few"),
-    max_examples=int(os.environ.get("PROPERTIES_EXAMPLES", "5000")),
+    max_examples=int(os.environ.get("PROPERTIES_EXAMPLES", "3500")),
     derandomize=False,
 )
 
@@ -31,6 +31,6 @@ def use(profile: str = "few") -> None:
     settings.load_profile(profile)
 
 
-def costly(share: int = 5) -> settings:
+def costly(share: int = 7) -> settings:
     """Settings of a property whose examples take tenths of a second: this part of the examples of others."""
     return settings(max_examples=max(1, settings.default.max_examples // share))

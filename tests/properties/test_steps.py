@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from hypothesis import event, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.methods import METHODS, create_method, create_predictor
@@ -19,15 +20,16 @@ from tests.method_cases import gradient
 from tests.properties.profiles import costly
 from tests.properties.scans import Storage, class_counts, labels, seeds
 
+everyone = pytest.mark.parametrize("name", sorted(METHODS))
+
 
 @dataclass(frozen=True)
 class Training:
-    """A method, and what its batches are like.
+    """How a method is made, and what its batches are like.
 
     watched: a class that is in a fifth of the labels' voxels; of the others, any may be absent.
     """
 
-    name: str
     preset: str
     classes: int
     watched: int
@@ -37,14 +39,14 @@ class Training:
     progress: float
     seed: int
 
-    def method(self, storage: Storage, folder: Path) -> Method:
+    def method(self, name: str, storage: Storage, folder: Path) -> Method:
         """Around a fresh network, and ready with a label file of all classes."""
         ids = np.arange(12 * 10 * 8).reshape(12, 10, 8) % (self.classes + 1)
         label = storage.save(folder / "label", ids, np.eye(4))
         torch.manual_seed(self.seed % 1000)
         sizes = {"in_channels": 1, "num_classes": self.classes, "width": 2, "spatial_dims": len(self.size)}
-        net = create_predictor(self.name, self.preset, style={2: "unet", 3: "vnet"}[len(self.size)], **sizes)
-        return create_method(self.name, net, self.preset, label_files=[str(label)])
+        net = create_predictor(name, self.preset, style={2: "unet", 3: "vnet"}[len(self.size)], **sizes)
+        return create_method(name, net, self.preset, label_files=[str(label)])
 
     def batch(self) -> dict[str, torch.Tensor]:
         """Noise and labels of noise."""
@@ -59,22 +61,23 @@ class Training:
 
 @st.composite
 def trainings(draw: Callable[..., Any]) -> Training:
-    """Of any method, on images of any size that torch can normalise one of: in the cubes that some methods cut them
-    into, three along an axis, one axis has more than the 16 voxels of the coarsest map's one."""
-    size = draw(st.lists(st.integers(5, 24), min_size=2, max_size=3))
+    """On images of any size that torch can normalise one of: in the cubes that some methods cut them into, three along
+    an axis, one axis has more than the 16 voxels of the coarsest map's one."""
+    size = draw(st.lists(st.integers(5, 18), min_size=2, max_size=3))
     size[draw(st.integers(0, len(size) - 1))] = draw(st.integers(51, 64))
-    name, preset = draw(st.sampled_from(sorted(METHODS))), draw(st.sampled_from(["cpu", "published"]))
-    classes = draw(class_counts)
+    preset, classes = draw(st.sampled_from(["cpu", "published"])), draw(class_counts)
     images = draw(st.integers(1, 3)), draw(st.integers(0, 3))
     watched, progress = draw(st.integers(1, classes)), draw(st.floats(0, 1))
-    event(name)
-    return Training(name, preset, classes, watched, tuple(size), *images, progress, draw(seeds))
+    return Training(preset, classes, watched, tuple(size), *images, progress, draw(seeds))
 
 
-@costly()
+@everyone
+@costly(50)
 @given(trainings(), labels)
-def test_losses_and_weights_stay_finite(folder: Callable[[], Path], training: Training, storage: Storage) -> None:
-    method = training.method(storage, folder())
+def test_losses_and_weights_stay_finite(
+    folder: Callable[[], Path], name: str, training: Training, storage: Storage
+) -> None:
+    method = training.method(name, storage, folder())
     step = Step(method, torch.optim.SGD(method.parameters(), 0.01, momentum=0.9), torch.device("cpu"), amp=False)
     for number in (1, 2):
         torch.manual_seed(number)
@@ -83,10 +86,13 @@ def test_losses_and_weights_stay_finite(folder: Callable[[], Path], training: Tr
     assert all(values.isfinite().all() for values in method.state_dict().values())
 
 
-@costly()
+@everyone
+@costly(50)
 @given(trainings(), labels)
-def test_the_label_of_every_class_teaches(folder: Callable[[], Path], training: Training, storage: Storage) -> None:
-    method, batch = training.method(storage, folder()), training.batch()
+def test_the_label_of_every_class_teaches(
+    folder: Callable[[], Path], name: str, training: Training, storage: Storage
+) -> None:
+    method, batch = training.method(name, storage, folder()), training.batch()
     without = batch["label"].where(batch["label"] != training.watched, 0)
     state = {name: values.clone() for name, values in method.state_dict().items()}
     taught = []
