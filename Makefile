@@ -25,7 +25,7 @@ docs_run  := $(DOCS_VENV)/bin/python
 measured := $(if $(COVERAGE),-m coverage run)
 coverage = $(shell grep '^coverage==' requirements-dev.txt)
 
-.PHONY: help setup setup-dev demo test coverage faults fuzz mutation gpu-test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test coverage faults fuzz properties mutation gpu-test lint label label-test deploy deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,12 @@ faults: setup-dev  ## kill the verbs at random moments, fill their disk, turn th
 # FUZZ_INPUTS=500 makes it shorter.
 fuzz: setup-dev  ## read thousands of damaged NIfTI, DICOM and JSON files
 	$(run) -m pytest -m fuzz tests/fuzz -rP
+
+# PROPERTIES_EXAMPLES=500 makes it shorter, PROPERTIES_SEED=1 chooses other examples.
+PROPERTIES_SEED ?= 0
+properties: setup-dev  ## try what has to hold of any scan, label map and training with thousands of examples
+	$(run) -m pytest tests/properties tests/scripts/test_grouping.py --hypothesis-profile many \
+	  --hypothesis-seed $(PROPERTIES_SEED) --hypothesis-show-statistics
 
 # MUTATION_PROCESSES=1 leaves the other cores alone.
 mutation: setup-dev  ## change losses, scores, groups and grids one thing at a time; tests have to notice

@@ -15,10 +15,13 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.bundle_runner import ROOT, BundleRunner
+from tests.properties import profiles
 from tools.phantom.command import make_phantom
 
 if TYPE_CHECKING:
     from tests.packages import Package
+
+profiles.use()
 
 
 @pytest.fixture(scope="session")

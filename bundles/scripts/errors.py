@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -72,6 +73,7 @@ def user_message(error: BaseException | None) -> str | None:
     return None
 
 
+@cache  # a process may load many bundles, and each call would wrap what the one before it has made
 def report_in_one_line() -> None:
     """Make this process end on a user's mistake with one line on stderr and exit code 2, instead of a traceback.
 

@@ -98,6 +98,11 @@ def test_users_mistake_ends_the_process_with_one_line_and_code_2():
     assert (done.returncode, done.stderr, done.stdout) == (2, "error: a.nii: expected 1, found 2\n", "before\n")
 
 
+def test_a_process_that_loads_many_bundles_still_logs():
+    done = run_with_hook("import logging\nfor _ in range(2000):\n    report_in_one_line()\nlogging.warning('one line')")
+    assert (done.returncode, done.stderr) == (0, "WARNING:root:one line\n")
+
+
 def test_users_mistake_in_a_thread_is_one_line_and_other_errors_there_keep_their_traceback():
     thread = "import threading\ndef run():\n    raise {}\none = threading.Thread(target=run)\none.start()\none.join()"
     done = run_with_hook(thread.format("OSError(28, 'No space left on device', 'events')"))

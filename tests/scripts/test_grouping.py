@@ -4,14 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scripts.errors import UserError
 from scripts.grouping import RULES, group_classes
 
 GAP_RULES = [rule for rule in RULES if rule != "manual"]
-examples = settings(deadline=None, derandomize=True, max_examples=100)
 sizes_of = st.lists(st.integers(0, 10**7), min_size=1, max_size=16).filter(any)
 present_sizes = st.lists(st.integers(1, 10**7), min_size=1, max_size=16)
 
@@ -30,7 +29,6 @@ def group(sizes, rule="top2", **options):
         raise
 
 
-@examples
 @given(sizes_of, st.sampled_from(GAP_RULES))
 def test_every_class_is_in_exactly_one_non_empty_group(sizes, rule):
     grouping = group(sizes, rule)
@@ -41,14 +39,12 @@ def test_every_class_is_in_exactly_one_non_empty_group(sizes, rule):
         assert len(grouping.groups) == min(3, len(sizes))
 
 
-@examples
 @given(sizes_of, st.sampled_from(GAP_RULES))
 def test_classes_are_ordered_by_size_within_and_across_groups(sizes, rule):
     ordered = [(-sizes[c - 1], c) for g in group(sizes, rule).groups for c in g]
     assert ordered == sorted(ordered)
 
 
-@examples
 @given(sizes_of, st.sampled_from(GAP_RULES), st.floats(1e-4, 1e4))
 def test_scaling_all_sizes_changes_no_group(sizes, rule, factor):
     assume(rule != "threshold" or all(abs(s - t * sum(sizes)) > 1e-6 for s in sizes for t in (0.01, 0.1)))
@@ -57,7 +53,6 @@ def test_scaling_all_sizes_changes_no_group(sizes, rule, factor):
     assert scaled.gaps == pytest.approx(group(sizes, rule).gaps, abs=1e-9)
 
 
-@examples
 @given(st.data(), sizes_of, st.sampled_from(GAP_RULES))
 def test_renumbering_the_classes_renumbers_the_groups(data, sizes, rule):
     new_id = data.draw(st.permutations(range(1, len(sizes) + 1)))
@@ -71,7 +66,6 @@ def test_renumbering_the_classes_renumbers_the_groups(data, sizes, rule):
         assert [[new_id[c - 1] for c in g] for g in before.groups] == [list(g) for g in after.groups]
 
 
-@examples
 @given(present_sizes)
 def test_gaps_and_proportions_are_those_of_the_definition(sizes):
     grouping = group_classes(sizes)
@@ -80,7 +74,6 @@ def test_gaps_and_proportions_are_those_of_the_definition(sizes):
     assert grouping.gaps == pytest.approx([math.log(a / b) for a, b in pairwise(ordered)], abs=1e-9)
 
 
-@examples
 @given(st.lists(st.integers(1, 10**7), min_size=3, max_size=16))
 def test_top2_cuts_at_the_two_largest_gaps(sizes):
     grouping = group_classes(sizes)
@@ -90,7 +83,6 @@ def test_top2_cuts_at_the_two_largest_gaps(sizes):
     assert sorted(cut) == pytest.approx(sorted(grouping.gaps)[-2:], abs=1e-8)
 
 
-@examples
 @given(st.lists(st.integers(1, 10**7), min_size=3, max_size=16))
 def test_uniform_groups_differ_by_one_class_at_most(sizes):
     lengths = [len(g) for g in group_classes(sizes, "uniform").groups]

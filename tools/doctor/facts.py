@@ -136,7 +136,8 @@ def _hash(values: NDArray[Any]) -> str:
 
 
 def _thumbnail(values: NDArray[Any]) -> NDArray[np.float32]:
-    whole = torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))[None].nan_to_num(0.0, 0.0, 0.0)
+    # A copy, since torch takes no negative strides, which a mirrored axis of one voxel keeps as it is.
+    whole = torch.as_tensor(np.array(values, dtype=np.float32, order="C"))[None].nan_to_num(0.0, 0.0, 0.0)
     coarse = torch.nn.functional.adaptive_avg_pool3d(whole, SIDE).double().flatten()
     coarse -= coarse.mean()
     length = float(coarse.norm())

@@ -180,7 +180,7 @@ class _Kept:
                 if one.rotates:
                     angle = one.angle
                 else:
-                    view = np.rot90(view, one.turns)
+                    view = np.rot90(view, one.quarters(view.shape))
                     view = np.flip(view, 0) if one.flips else view
             elif isinstance(one, RandFlipd):
                 one.randomize(None)

@@ -134,8 +134,9 @@ def drawn(seed, item):
     return transform, transform(item)
 
 
-def test_slices_are_moved_as_monai_moves_them():
-    item = {"image": torch.rand(1, 24, 17), "label": torch.randint(0, 4, (1, 24, 17), dtype=torch.uint8), "id": "a"}
+@pytest.mark.parametrize(("size", "quarters"), [((24, 24), {1, 2, 3}), ((24, 17), {2})], ids=["square", "not square"])
+def test_slices_are_moved_as_monai_moves_them_and_keep_their_size(size, quarters):
+    item = {"image": torch.rand(1, *size), "label": torch.randint(0, 4, (1, *size), dtype=torch.uint8), "id": "a"}
     kinds = set()
     for seed in range(24):
         transform, moved = drawn(seed, item)
@@ -143,13 +144,15 @@ def test_slices_are_moved_as_monai_moves_them():
             mode, padding = ("bilinear", "nearest"), "border"
             expected = Rotated(**MOVED, angle=transform.angle, mode=mode, padding_mode=padding)(item)
         else:
-            turn = [Rotate90d(**MOVED, k=transform.turns), *[Flipd(**MOVED, spatial_axis=0)] * transform.flips]
+            k = transform.turns if transform.turns in quarters else 2
+            turn = [Rotate90d(**MOVED, k=k), *[Flipd(**MOVED, spatial_axis=0)] * transform.flips]
             expected = Compose(turn)(item)
         torch.testing.assert_close(moved["image"], expected["image"].as_tensor(), rtol=0, atol=1e-5)
         assert torch.equal(moved["label"].float(), expected["label"].as_tensor().float())
         assert moved["id"] == "a"
-        kinds.add("rotated" if transform.rotates else (transform.turns, transform.flips))
-    assert len(kinds) == 7
+        assert moved["image"].shape[1:] == size
+        kinds.add("rotated" if transform.rotates else (k, transform.flips))
+    assert len(kinds) == 1 + 2 * len(quarters)
 
 
 def test_image_moves_alike_with_and_without_a_label():

@@ -1,4 +1,4 @@
-"""Headers that prepare and training take, with numbers that the doctor cannot compute with as they are."""
+"""Files that prepare and training take, and that the doctor cannot compute with as they are."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def test_a_volume_of_nothing_and_a_qform_that_does_not_rotate_are_measured(
     (tmp_path / "datalist.json").write_text(json.dumps({"cases": [case], "labels": {"1": "x"}}))
     _, fingerprint = examine(tmp_path / "datalist.json", None, None, 1, lambda: None)
     assert fingerprint["classes"]["x"]["cases"] == 1
+
+
+def test_a_single_slice_that_is_stored_backwards_is_measured(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(3, 4, 1)  # float32: nothing else copies them
+    nib.Nifti1Image(values, np.diag([1.0, 1.0, -1.0, 1.0])).to_filename(tmp_path / "image.nii")
+    case = {"id": "a", "patient": "a", "image": "image.nii"}
+    (tmp_path / "datalist.json").write_text(json.dumps({"cases": [case]}))
+    _, fingerprint = examine(tmp_path / "datalist.json", None, None, 1, lambda: None)
+    assert fingerprint["orientations"] == {"RAI": 1}
