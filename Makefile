@@ -25,7 +25,8 @@ docs_run  := $(DOCS_VENV)/bin/python
 measured := $(if $(COVERAGE),-m coverage run)
 coverage = $(shell grep '^coverage==' requirements-dev.txt)
 
-.PHONY: help setup setup-dev demo test coverage faults fuzz properties mutation gpu-test lint label label-test deploy deploy-test docs clean
+.PHONY: help setup setup-dev demo test coverage faults fuzz properties mutation gpu-test lint label label-test deploy
+.PHONY: deploy-test docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
