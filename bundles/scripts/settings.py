@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import UserError, did_you_mean
 from .validation import problems
-
-if TYPE_CHECKING:
-    import torch
 
 
 def expect_one_of(name: str, value: object, allowed: Iterable[str]) -> None:
@@ -50,31 +47,20 @@ def expect_settings(**settings: Any) -> None:
         raise UserError("; ".join(found))
 
 
-def device_named(name: str, value: object) -> torch.device:
-    """The device that a setting names, whether this machine has it or not.
-
-    Raises:
-        UserError: it names none.
-    """
-    import torch  # here, since the tools import this module and start fast
-
-    try:
-        return torch.device(value)  # type: ignore[call-overload]
-    except (RuntimeError, TypeError):
-        raise UserError(
-            f"{name}: expected a device such as cpu or cuda:0, found {value!r}; name one, or leave it to the config"
-        ) from None
-
-
 def expect_device(name: str, value: object) -> None:
     """Make sure that this machine has a device, before data are loaded and a network is sent there.
 
     Raises:
         UserError: it has not, or the setting names none.
     """
-    import torch
+    import torch  # here, since the tools import this module and start fast
 
-    device = device_named(name, value)
+    try:
+        device = torch.device(value)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        raise UserError(
+            f"{name}: expected a device such as cpu or cuda:0, found {value!r}; name one, or leave it to the config"
+        ) from None
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     count = torch.accelerator.device_count() if kind is not None else 0
     if device.type == "cpu" or (kind is not None and device.type == kind.type and (device.index or 0) < count):

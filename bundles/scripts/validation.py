@@ -34,14 +34,18 @@ class Problem(NamedTuple):
         return f"{where}: expected {self.expected}, found {self.found}".removeprefix(": ")
 
 
-def problems(content: Any, schema: str, name: str | None = None) -> Iterator[Problem]:
-    """What is wrong with some content.
+def problems(content: Any, schema: str, name: str | None = None) -> list[Problem]:
+    """What is wrong with some content, each thing once.
 
     Args:
         content: of a JSON file, or the value of a setting.
         schema: name of a file in schemas/, without its ending.
         name: of the property of the schema that the content is the value of; None: the content is all of it.
     """
+    return list(dict.fromkeys(_problems(content, schema, name)))
+
+
+def _problems(content: Any, schema: str, name: str | None) -> Iterator[Problem]:
     start = () if name is None else (name,)
     try:
         errors = list(_validator(schema, name).iter_errors(content))

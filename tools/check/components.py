@@ -10,7 +10,6 @@ from pydoc import ErrorDuringImport, locate
 from typing import TYPE_CHECKING, Any
 
 from scripts.errors import UserError, first_line
-from scripts.settings import device_named, expect_device
 
 from ..common.config import SEPARATOR
 from ..common.findings import Findings, hint
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 SPECIAL_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 CHECKS = "scripts.settings."  # functions that look at settings and do nothing else
-DEVICE_CHECK = "scripts.settings.expect_device"
 METHOD, NETWORK = "scripts.methods.create_method", "scripts.methods.create_predictor"
 UNKNOWN: Any = object()
 RANGE_CHECK = "scripts.settings.expect_settings"
@@ -66,23 +64,8 @@ def _check_target(item_id: str, target: str, component: Mapping[str, Any], value
                 _check_settings(item_id, found, {key: given[key]}, findings)
         elif UNKNOWN in given.values():
             return
-        elif target == DEVICE_CHECK:
-            _check_device(given, findings)
         else:
             _check_settings(item_id, found, given, findings)
-
-
-def _check_device(given: Mapping[str, Any], findings: Findings) -> None:
-    """A device that this machine lacks is no mistake: the config may be meant for another one."""
-    try:
-        device_named(**given)
-    except UserError as error:
-        findings.error(error)
-        return
-    try:
-        expect_device(**given)
-    except UserError as error:
-        findings.note(str(error))
 
 
 def _check_settings(item_id: str, check: Callable[..., Any], given: Mapping[str, Any], findings: Findings) -> None:
