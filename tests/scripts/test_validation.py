@@ -49,6 +49,11 @@ BAD_SETTINGS: list[tuple[str, Any]] = [
     *[("method", value) for value in ("$1", "@x", "", ["dca"])],
     *[("method_options", value) for value in ([], {"a::b": 1}, {"a": {"_target_": "os.getpid"}}, {"a": "$1"})],
     *[("cache_dir", value) for value in (1, "a\0b")],
+    *[
+        (path, value)
+        for path in ("dataset_dir", "split_file", "run_dir", "checkpoint")
+        for value in (5, ["a"], "", "a\0b")
+    ],
     *[("interpolation", value) for value in ("cubic", None)],
     *[("merge", value) for value in ("mean",)],
     *[("amp", value) for value in ("maybe", 1)],
@@ -94,7 +99,8 @@ def test_settings_that_make_sense_pass() -> None:
     expect_settings(**GOOD_SETTINGS)
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
+def test_all_wrong_settings_are_told_at_once_and_each_once() -> None:
+    assert len(problems([1e9, 1e9], "settings", "image_size")) == 2
     with pytest.raises(UserError, match=r"width: expected a whole .* found -4; lr: expected a finite .* found nan"):
         expect_settings(width=-4, lr=math.nan)
 

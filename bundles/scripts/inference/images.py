@@ -55,7 +55,7 @@ class ImageDataset(MonaiDataset):
         return self.transform(item, start=1)
 
 
-def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, str]]:
+def find_images(source: str | Path | int, image_key: str = "image") -> list[dict[str, str]]:
     """The images to infer on: every NIfTI file of a folder, one file, or the images of a datalist.
 
     Args:
@@ -69,7 +69,7 @@ def find_images(source: str | Path, image_key: str = "image") -> list[dict[str, 
     Raises:
         UserError: nothing found, or files that are no volumes of three axes (all of them in one message).
     """
-    source = Path(source)
+    source = Path(str(source))  # a command line makes a number of a name like 2024
     if (source / "datalist.json").is_file():
         cases = read_datalist(source / "datalist.json")["cases"]
         paths = [source.resolve() / case["image"] for case in cases]

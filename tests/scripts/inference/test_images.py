@@ -11,7 +11,7 @@ import pytest
 from monai.transforms import Compose, LoadImaged
 
 from scripts.errors import UserError
-from scripts.inference.images import ImageDataset
+from scripts.inference.images import ImageDataset, find_images
 
 
 @pytest.fixture
@@ -55,3 +55,10 @@ def test_an_item_without_an_image_is_told(data: Any) -> None:
 def test_a_single_path_is_told_where_to_go(image: Path) -> None:
     with pytest.raises(UserError, match=r"datalist: expected a list of images, found '.*use `dataset_dir`"):
         dataset(str(image))
+
+
+def test_a_folder_whose_name_is_a_number_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "2024").mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / "2024" / "a.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    assert find_images(2024) == [{"image": "2024/a.nii.gz"}]
