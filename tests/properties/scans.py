@@ -76,9 +76,10 @@ def moved(affine: Array, places: Array) -> Array:
 
 
 def turned(values: Array, turn: Turn) -> Array:
-    """Values [X, Y, Z] as `Grid.turned` stores them."""
+    """Values [X, Y, Z, ...] as `Grid.turned` stores them."""
     order, flips = turn
-    return np.flip(values.transpose(order), [axis for axis, back in enumerate(flips) if back])
+    rest = range(3, values.ndim)
+    return np.flip(values.transpose(*order, *rest), [axis for axis, back in enumerate(flips) if back])
 
 
 @st.composite
