@@ -46,9 +46,6 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
         raise UserError(f"{folder}: expected a new folder or an earlier server's, found other files; choose another")
     if model is not None and not model.is_file():
         raise UserError(f"{model}: expected the weights to serve (model.pt), found no such file; check --model")
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "main.py", "the server's app") as partial:  # first, so that a folder begun is known as ours
-        partial.write_text(MAIN, encoding="utf-8")
     copy = folder / "model" / bundle.name
     earlier = copy.with_name(f".{bundle.name}.earlier")
     if earlier.exists() and not copy.exists():  # an earlier call was killed between its two moves
@@ -57,6 +54,8 @@ def make_workspace(folder: Path, bundle: Path, model: Path | None = None, preset
     source = next((path for path in sources if path is not None and path.is_file()), None)
     description = source.with_suffix(".json") if source is not None else None
     about = read_description(description) if description is not None and description.is_file() else {}
+    with replacing(folder / "main.py", "the server's app") as partial:  # first, so that a folder begun is known as ours
+        partial.write_text(MAIN, encoding="utf-8")
     with scratch_folder(copy) as scratch:
         staged = scratch / bundle.name
         copy_bundle(bundle, staged)

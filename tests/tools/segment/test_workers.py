@@ -61,7 +61,7 @@ class Stand(Request):
 
     def wait_for(self, processes: int) -> None:
         """Until so many are or were there."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 100
         while self.noted.count("loaded") < processes and time.monotonic() < deadline:
             time.sleep(0.01)
 
