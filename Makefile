@@ -95,7 +95,7 @@ docs: $(DOCS_VENV)/.setup-docs  ## build the documentation as a site that needs 
 	@echo "open site/index.html"
 
 clean:  ## remove the caches (environment, data, runs and models stay)
-	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .mutation
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .mutation .coverage*
 	find bundles tools benchmarks experiments tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(run) $(label_run) $(deploy_run) $(docs_run): %/bin/python:

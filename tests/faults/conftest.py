@@ -26,6 +26,8 @@ from tests.tools.trainings import leave_run
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "30"))
 SEED = int(os.environ.get("FAULTS_SEED", "0"))
+VERBS = ["prepare", "phantom", "doctor", "seeds", "table", "package", "segment", "training", "compare", "deploy"]
+VERBS += ["demo", "label"]
 # Between whole files, only what a killed process could not take away may lie: under a name that says so.
 UNFINISHED = re.compile(r"\.partial(/|$)")
 # What is another one each time: times, durations, the ids of new DICOM objects.

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Jobs, assert_whole, files, may_resume, result
+from tests.faults.conftest import VERBS, Jobs, assert_whole, files, may_resume, result
 
 pytestmark = pytest.mark.faults
-
-VERBS = ["prepare", "phantom", "doctor", "seeds", "table", "package", "segment", "training", "compare"]
-VERBS += ["deploy", "demo", "label"]
 
 
 class Disk:
