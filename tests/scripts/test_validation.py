@@ -54,7 +54,7 @@ BAD_SETTINGS: list[tuple[str, Any]] = [
         for path in ("dataset_dir", "split_file", "run_dir", "checkpoint")
         for value in (5, ["a"], "", "a\0b")
     ],
-    *[("interpolation", value) for value in ("cubic", None)],
+    *[("interpolation", value) for value in ("cubic", "nearest", None)],
     *[("merge", value) for value in ("mean",)],
     *[("amp", value) for value in ("maybe", 1)],
     *[("warmup", value) for value in (-1, 1.5)],
