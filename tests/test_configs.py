@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_published_options_go_with_the_data_and_the_width_of_any_preset(bundle: 
         network = parser.get_parsed_content("network_def")
         published = any(isinstance(module, torch.nn.modules.instancenorm._InstanceNorm) for module in network.modules())
         assert published == (preset == "published")
-        assert parser.get_parsed_content("width") == train.get("presets")["cpu"].get("width", 16)
+        assert parser.get_parsed_content("width") == train.get("presets")["cpu"]["width"]
     rates = {"cpu": train.get("presets")["cpu"]["lr"], "published": 0.01}
     assert train.get_parsed_content("lr") == rates[preset]
 
@@ -90,27 +91,42 @@ def test_published_options_bring_the_learning_rate_of_the_published_preset(bundl
 def test_validation_and_inference_prepare_images_alike_but_for_the_loader(bundle: Path) -> None:
     text = json.dumps(config(bundle, "inference")["preprocessing"]["transforms"][1:]).replace("@image_key", "image")
     steps = [json.loads(text), config(bundle, "train")["validate"]["preprocessing"]["transforms"][1:]]
-    if "modality" in config(bundle, "inference"):  # two data-dependent ways to scale; compared by the next test
-        steps = [[step for step in part if "ScaleIntensity" not in step["_target_"]] for part in steps]
+    # One step of ours, four of MONAI's; compared by the next test.
+    steps = [[step for step in part if not SCALES.search(step["_target_"])] for part in steps]
     assert steps[0] == steps[1]
 
 
-@pytest.mark.parametrize("mr_scaling", ["window", "percentiles"])
+SCALES = re.compile("ScaleIntensity|NormalizeIntensity")
+
+
+def expected_of(way: str, image: np.ndarray) -> np.ndarray:
+    """Each channel scaled in this way, the window being that of the abdomen."""
+    axes = tuple(range(1, image.ndim))
+    if way == "zscore":
+        return (image - image.mean(axes, keepdims=True)) / image.std(axes, keepdims=True)
+    ends = {"percentiles": (0.5, 99.5), "range": (0, 100)}
+    low, high = np.percentile(image, ends[way], axis=axes, keepdims=True) if way in ends else (-125, 275)
+    return ((image - low) / (high - low)).clip(0, 1)
+
+
+@pytest.mark.parametrize("mr_scaling", [None, "percentiles"])
 @pytest.mark.parametrize("modality", ["CT", "MR"])
-def test_validation_and_inference_scale_each_modality_alike(mr_scaling: str, modality: str) -> None:
-    parts = []
-    for name, key in (("inference", "preprocessing"), ("train", "validate::preprocessing")):
-        parser = ConfigParser()
-        parser.read_config(f"bundles/dca_amos/configs/{name}.json")
-        parser.update({"bundle_root": "bundles/dca_amos", "mr_scaling": mr_scaling})
-        parser.update({"modality": modality} if name == "inference" else {})
-        steps = parser.get_parsed_content(key).transforms
-        parts.append(Compose([step for step in steps if "ScaleIntensity" in type(step).__name__]))
-    image = torch.from_numpy(np.random.default_rng(0).normal(200, 300, (1, 8, 8, 8)).astype(np.float32))
-    inferred, validated = (part({"image": image, "modality": modality})["image"] for part in parts)
-    assert torch.equal(inferred, validated)
-    by_window = ((image + 125) / 400).clip(0, 1)
-    assert torch.allclose(inferred, by_window) == (modality == "CT" or mr_scaling == "window")
+@pytest.mark.parametrize("scaling", ["window", "percentiles", "range", "zscore"])
+def test_training_validation_and_inference_scale_each_modality_alike(
+    bundle: Path, scaling: str, modality: str, mr_scaling: str | None
+) -> None:
+    image = np.random.default_rng(0).normal(200, 300, (2, 8, 8, 8)).astype(np.float32)
+    mine = {"bundle_root": str(bundle), "modality": modality, "scaling": scaling}
+    if "mr_scaling" in config(bundle, "train"):
+        mine["mr_scaling"] = mr_scaling
+    way = (modality == "MR" and mine.get("mr_scaling")) or scaling
+    for name, key in (("inference", ""), ("train", "validate::"), ("train", "train::")):
+        parser = ConfigParser(config(bundle, name))
+        parser.update(mine)
+        steps = parser.get_parsed_content(f"{key}preprocessing").transforms
+        scale = Compose([step for step in steps if SCALES.search(type(step).__name__)])
+        found = scale({"image": torch.from_numpy(image), "modality": modality})["image"].numpy()
+        assert np.allclose(found, expected_of(way, image), atol=1e-5), name
 
 
 def test_a_config_that_bundles_share_is_one_file() -> None:
@@ -147,7 +163,7 @@ def test_the_settings_of_an_export_need_no_code_of_the_bundle(bundle: Path) -> N
     plain = plain_settings(own)
     assert "scripts." not in json.dumps([plain["preprocessing"], plain["postprocessing"], plain["inferer"]])
     assert plain["postprocessing"]["transforms"][-1] == own["postprocessing"]["transforms"][-1]
-    assert {key for key in own if own[key] != plain[key]} <= {"postprocessing"}
+    assert {key for key in own if own[key] != plain[key]} <= {"preprocessing", "postprocessing"}
 
 
 def test_device_is_looked_at_before_data_weights_and_other_processes(bundle: Path) -> None:

@@ -113,10 +113,13 @@ def test_a_model_ts_segments_as_its_package_does_where_no_code_of_the_bundle_is(
     name: str,
 ) -> None:
     settings = json.dumps({"output_dir": str(tmp_path / "out")})
-    arguments = [str(scripts[name] / "model.ts"), str(packages[name].image), settings]
+    # Only the bundle's code finds the slices of a scan that is stored along other axes.
+    nib.as_closest_canonical(nib.nifti1.load(packages[name].image)).to_filename(image := tmp_path / "image.nii.gz")
+    arguments = [str(scripts[name] / "model.ts"), str(image), settings]
     runner.run_file(Path(torchscript_app.__file__), arguments, tmp_path).check()
-    ours, theirs = (nib.nifti1.load(path) for path in (predictions[name], next((tmp_path / "out").iterdir())))
-    assert np.array_equal(ours.affine, theirs.affine)
+    theirs = nib.nifti1.load(next((tmp_path / "out").iterdir()))
+    ours = nib.as_closest_canonical(nib.nifti1.load(predictions[name]))
+    assert np.allclose(ours.affine, theirs.affine, atol=1e-4)
     assert ours.get_data_dtype() == theirs.get_data_dtype() == np.uint8
     found, expected = (np.asarray(labels.dataobj) for labels in (theirs, ours))
     assert len(np.unique(expected)) > 1

@@ -54,9 +54,21 @@ class Grid:
         image = nib.as_closest_canonical(nib.Nifti1Image(np.empty(self.shape, np.uint8), self.affine))
         return Grid(image.shape, image.affine @ np.diag([*factors, 1.0]))
 
-    def in_plane(self, factors: Sequence[float]) -> Array:
-        """Its affine with these times the spacing of its first two axes, and none along the third."""
-        return self.affine @ np.diag([*factors, 0.0, 1.0])
+    @property
+    def plane(self) -> list[int]:
+        """The axes of its slices, as RAS as can be: all but the coarsest one, or else but that from feet to head."""
+        towards = nib.orientations.io_orientation(self.affine)[:, 0].astype(int).tolist()
+        thick = [axis for axis in range(3) if self.spacing[axis] * 1.5 > max(self.spacing)]
+        along = thick[0] if len(thick) == 1 else towards.index(2)
+        return sorted({0, 1, 2} - {along}, key=lambda axis: towards[axis])
+
+    def in_slices(self, size: Sequence[int] | None = None) -> Array:
+        """Its affine with the spacing of slices that are resized to this size, and none from slice to slice."""
+        scale = np.zeros(4)
+        scale[3] = 1
+        for axis, voxels in zip(self.plane, size or [self.shape[axis] for axis in self.plane], strict=True):
+            scale[axis] = self.shape[axis] / voxels
+        return self.affine @ np.diag(scale)
 
     def turned(self, turn: Turn) -> Grid:
         """The same places, stored along other axes."""

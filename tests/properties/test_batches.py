@@ -105,10 +105,10 @@ def test_batches_of_slices(
     parser = configured(ACDC, root, classes, image_size=list(size), seed=seed % 1000)
     item = parser.get_parsed_content("train::dataset")[0]
     assert_in_place(item["image"], ramp, False)
-    blur = ramp.over(ramp.grid.in_plane((1, 1)), 0.5) + ROUNDING  # how far the nearest voxel of the scan may lie
+    blur = ramp.over(ramp.grid.in_slices(), 0.5) + ROUNDING  # how far the nearest voxel of the scan may lie
     assert_together(item["image"], item["label"], classes, False, blur)
     batch = loaded(parser)
     assert tuple(batch["image"].shape) == (2, 1, *size)
     assert tuple(batch["image_u"].shape) == (1, 1, *size)
-    turned = ramp.over(ramp.grid.in_plane(np.divide(ramp.grid.shape[:2], size)), 0.5)  # the nearest again
+    turned = ramp.over(ramp.grid.in_slices(size), 0.5)  # the nearest again
     assert_together(batch["image"], batch["label"], classes, False, blur + turned)

@@ -74,7 +74,7 @@ def test_slices_are_segmented_where_their_structures_lie(
     image = case.image.save(folder() / "scan", hounsfield(ramp.at(ramp.grid.world())), ramp.grid.affine)
     settings = {"image_size": list(size), "interpolation": interpolation}
     found = segment(ACDC, model(2, classes), classes, image, **settings)
-    own, resized = ramp.grid.in_plane((1, 1)), ramp.grid.in_plane(np.divide(ramp.grid.shape[:2], size))
+    own, resized = ramp.grid.in_slices(), ramp.grid.in_slices(size)
     # Two nearest voxels, or two interpolations between neighbours.
     blur = ramp.over(resized, 0.5 if interpolation == "nearest-exact" else 1.0) + ramp.over(own, 0.5)
     assert_bands(read_map(found, ramp.grid), ramp, classes, False, blur + ROUNDING)
@@ -105,12 +105,12 @@ def segment_alike(
     grid: Grid,
     factors: Sequence[float],
 ) -> Path:
-    """Segment as a volume or as slices, in voxels of these times the scan's size (of the patient's axes or its own)."""
+    """Segment as a volume or as slices, in voxels of these times the scan's size, along the patient's axes."""
     if volume:
         # Uncropped: whether a voxel that lies one voxel beside the crop is still interpolated is up to rounding.
         sizes = {"spacing": grid.in_network(factors).spacing.tolist(), "patch_size": [16] * 3}
         return segment(SYNAPSE, model(3, classes), classes, image, crop_foreground=False, **sizes)
-    size = [max(1, round(n / factor)) for n, factor in zip(grid.shape[:2], factors, strict=False)]
+    size = [max(1, round(grid.shape[axis] / factor)) for axis, factor in zip(grid.plane, factors, strict=False)]
     return segment(ACDC, model(2, classes), classes, image, image_size=size)
 
 
@@ -130,15 +130,12 @@ def test_a_scan_that_is_stored_otherwise_is_segmented_alike(
 ) -> None:
     # Neither of oblique scans, nor where half a voxel is left over: rounding decides where the grid of MONAI's Spacing
     # begins or ends.
-    order, _ = turn
-    assume(volume or order[2] == 2)  # slices of another direction are other images
     left = np.divide(np.subtract(grid.in_network(factors).shape, 1), factors) % 1
     assume(not volume or (np.abs(left - 0.5) > 1e-3).all())
     root, (values, _) = folder(), mosaic(grid, classes, seed)
     first = segment_alike(volume, model, classes, storage.save(root / "one", values, grid.affine), grid, factors)
     stored = other.save(root / "two", turned(values, turn), grid.turned(turn).affine)
-    along = factors if volume else [factors[axis] for axis in order]
-    second = segment_alike(volume, model, classes, stored, grid.turned(turn), along)
+    second = segment_alike(volume, model, classes, stored, grid.turned(turn), factors)
     labels, others = turned(read_map(first, grid), turn), read_map(second, grid.turned(turn))
     shares = turned(read_map(first, grid, "probabilities"), turn)
     assert not (unlike(labels, others, shares) | unlike(others, labels, shares)).any()

@@ -108,5 +108,6 @@ def test_a_series_is_segmented_as_the_voxels_are(
         }
         found = segment(SYNAPSE, model(3, classes), classes, root / "dicom", UID, **sizes)
     else:
-        found = segment(ACDC, model(2, classes), classes, root / "dicom", UID, image_size=list(grid.shape[:2]))
+        size = [grid.shape[axis] for axis in grid.plane]
+        found = segment(ACDC, model(2, classes), classes, root / "dicom", UID, image_size=size)
     assert_same_in_space(found / "labels.nii.gz", ids.astype(np.uint8), grid.affine)

@@ -12,13 +12,15 @@ from scripts.files import read_json, write_json
 if TYPE_CHECKING:
     import torch
 
-# The step of a bundle's postprocessing that needs the bundle's code, and what MONAI has in its place.
-OWN = "scripts.inference.native_grid.LabelsOnImageGridd"
-MONAIS: list[dict[str, Any]] = [
-    {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "@image_key",
-     "nearest_interp": False, "to_tensor": True},
-    {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
-]  # fmt: skip
+# The steps around a bundle's network that need the bundle's code, and what MONAI has in their place.
+MONAIS: dict[str, list[dict[str, Any]]] = {
+    "scripts.inference.native_grid.LabelsOnImageGridd": [
+        {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing", "orig_keys": "@image_key",
+         "nearest_interp": False, "to_tensor": True},
+        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+    ],
+    "scripts.data.orientation.OrientSlicesd": [],
+}  # fmt: skip
 
 
 # Where a package keeps them: MONAI's export names settings by their file.
@@ -34,10 +36,14 @@ def plain_settings(inference: dict[str, Any]) -> dict[str, Any]:
     """A bundle's inference.json for programs without its code: what comes before and after the network is MONAI's.
 
     The label maps are those of the bundle but for rounding, and need more memory: every class at the image's size.
+    Slices have to follow each other along the last axis, as a DICOM series has them.
     """
-    post = inference["postprocessing"]
-    steps = [plain for step in post["transforms"] for plain in (MONAIS if step["_target_"] == OWN else [step])]
-    return {**inference, "postprocessing": {**post, "transforms": steps}}
+
+    def plain(part: dict[str, Any]) -> dict[str, Any]:
+        steps = [own for step in part["transforms"] for own in MONAIS.get(step["_target_"], [step])]
+        return {**part, "transforms": steps}
+
+    return {**inference, **{key: plain(inference[key]) for key in ("preprocessing", "postprocessing")}}
 
 
 def read_script(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from monai.data import MetaTensor
 from monai.transforms import (
     LoadImage,
     MapTransform,
+    NormalizeIntensity,
     RandomizableTransform,
+    ScaleIntensity,
     ScaleIntensityRange,
     ScaleIntensityRangePercentiles,
     SpatialPadd,
+    Transform,
 )
 from torch.nn.functional import affine_grid, grid_sample
 
@@ -129,32 +132,37 @@ class PadToPatchd(SpatialPadd):
 
 
 class ScaleIntensityByModalityd(MapTransform):
-    """Scale "image" to [0, 1]: a window of Hounsfield units for CT, percentiles of the volume for MR.
-
-    The item's "modality" decides; an item without one is CT.
+    """Scale "image", each channel for itself, in one of the ways of `SCALINGS`; MR may have a way of its own.
 
     Args:
-        window: the values that become 0 and 1; what lies outside is clipped.
-        mr_scaling: "percentiles" (0.5 and 99.5), or "window" to treat MR like CT, as the published pipelines do.
+        scaling: "window": the values of `window` become 0 and 1, what lies outside is clipped; "percentiles": those of
+            the channel's 0.5 and 99.5 percentiles; "range": its lowest and highest; "zscore": mean 0, deviation 1.
+        window: two values, such as Hounsfield units.
+        mr_scaling: how an item whose "modality" is MR is scaled; None: as all are.
 
     Example:
-        >>> scale = ScaleIntensityByModalityd(window=(-100, 300))
-        >>> scale({"image": torch.tensor([[-1000.0, 100.0, 300.0]]), "modality": "CT"})["image"].tolist()
+        >>> scale = ScaleIntensityByModalityd("window", (-100, 300))
+        >>> scale({"image": torch.tensor([[-1000.0, 100.0, 300.0]])})["image"].tolist()
         [[0.0, 0.5, 1.0]]
     """
 
-    def __init__(self, window: Sequence[float], mr_scaling: str = "window") -> None:
+    SCALINGS: Mapping[str, Callable[[Sequence[float]], Transform]] = {
+        "window": lambda window: ScaleIntensityRange(window[0], window[1], 0.0, 1.0, clip=True),
+        "percentiles": lambda _: ScaleIntensityRangePercentiles(0.5, 99.5, 0.0, 1.0, clip=True, channel_wise=True),
+        "range": lambda _: ScaleIntensity(channel_wise=True),
+        "zscore": lambda _: NormalizeIntensity(channel_wise=True),
+    }
+
+    def __init__(self, scaling: str, window: Sequence[float], mr_scaling: str | None = None) -> None:
         super().__init__("image")
-        if mr_scaling not in ("window", "percentiles"):
-            raise UserError(f"mr_scaling: expected window or percentiles, found {mr_scaling!r}")
-        self.by_window = ScaleIntensityRange(window[0], window[1], 0.0, 1.0, clip=True)
-        self.by_percentiles = ScaleIntensityRangePercentiles(0.5, 99.5, 0.0, 1.0, clip=True)
-        self.mr_scaling = mr_scaling
+        for name in (scaling, mr_scaling or scaling):
+            if name not in self.SCALINGS:
+                raise UserError(f"scaling: expected one of {', '.join(self.SCALINGS)}, found {name!r}")
+        self.scale, self.scale_mr = (self.SCALINGS[name](window) for name in (scaling, mr_scaling or scaling))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The item with its image scaled."""
-        percentiles = data.get("modality") == "MR" and self.mr_scaling == "percentiles"
-        scale = self.by_percentiles if percentiles else self.by_window
+        scale = self.scale_mr if data.get("modality") == "MR" else self.scale
         return {**data, "image": scale(data["image"])}
 
 
@@ -170,6 +178,7 @@ class RandTurnOrRotated(RandomizableTransform, MapTransform):
         keys: of the [C, H, W] tensors that move together.
         degrees: the largest rotation, to either side.
         mode: "bilinear" or "nearest", for each key.
+        flips: False keeps left and right apart, where classes are named by them.
         allow_missing_keys: leave out keys that an item does not have.
 
     Example:
@@ -180,18 +189,23 @@ class RandTurnOrRotated(RandomizableTransform, MapTransform):
     """
 
     def __init__(
-        self, keys: Sequence[str], degrees: float, mode: Sequence[str], allow_missing_keys: bool = False
+        self,
+        keys: Sequence[str],
+        degrees: float,
+        mode: Sequence[str],
+        flips: bool = True,
+        allow_missing_keys: bool = False,
     ) -> None:
         RandomizableTransform.__init__(self)
         MapTransform.__init__(self, keys, allow_missing_keys)
-        self.largest, self.mode = math.radians(degrees), mode
+        self.largest, self.mode, self.may_flip = math.radians(degrees), mode, flips
 
     def randomize(self, data: Any = None) -> None:
         """Draw all that may be needed."""
         self.rotates = self.R.rand() < 0.5
         self.angle = self.R.uniform(-self.largest, self.largest)
         self.turns = int(self.R.randint(1, 4))
-        self.flips = self.R.rand() < 0.5
+        self.flips = self.R.rand() < 0.5 and self.may_flip
 
     def quarters(self, size: Sequence[int]) -> int:
         """Turns by 90 degrees of a slice of this height and width; one that is not square is turned by 180."""

@@ -183,7 +183,7 @@ def test_mistake_in_an_override_is_named(check: Check, override: str, message: s
         "--network_def::norm instance",
         "--method_options::unsup_weight 0.1",
         "--method_options {grouping:manual,manual_groups:[[3],[2],[1]]}",
-        "--presets::mine {image_size:[64,64],interpolation:nearest-exact,lr:1,steps:9,val_steps:3} --preset mine",
+        "--presets::mine {image_size:[64,64],interpolation:trilinear,width:8,lr:1,steps:9,val_steps:3} --preset mine",
         "--lr $2*@presets['cpu']['lr']",
         "--device $torch.device('cpu')",
         "--finalize ['$print(@lr)']",

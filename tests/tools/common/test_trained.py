@@ -24,6 +24,7 @@ NAMED = {"method": "cps", "preset": "demo", "network_options": {"dropout": 0.1}}
 RECORDED = NAMED | {"spacing": [2.0, 2, 2.5], "patch_size": [64, 64, 32], "width": 8, "window": [-125, 275.0]}
 RECORDED |= {"prediction": None, "residual": None, "crop_foreground": False, "mr_scaling": "percentiles"}
 RECORDED |= {"image_size": [96, 96], "interpolation": "trilinear"}
+RECORDED |= {"in_channels": 2, "scaling": "zscore", "orientation": "RAS"}
 DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
 
 
