@@ -125,13 +125,12 @@ def _covering(
     count: int,
     weights: Mapping[str, float] | None = None,
 ) -> list[str]:
-    """The patients that `coverage.gains` asks for, one after the other."""
-    from tools.segment.coverage import gains
+    """The patients that `coverage.next_by_gain` asks for, one after the other."""
+    from tools.segment.coverage import next_by_gain
 
     chosen: list[str] = []
     for _ in range(count):
-        found = gains(features, [*labelled, *chosen], weights)
-        chosen.append(max(found, key=lambda patient: found[patient]))
+        chosen.append(next_by_gain(features, [*labelled, *chosen], weights)[0])
     return chosen
 
 

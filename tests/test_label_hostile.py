@@ -23,7 +23,7 @@ CONFIG = """
 [parameters]
 image = "abdomen001"
 model = "dca_synapse"
-strategy = "disagreement"
+strategy = "mixture"
 method = "disagreement"
 """
 SCHEMATHESIS = [

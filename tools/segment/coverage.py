@@ -38,3 +38,14 @@ def gains(
     after = counts[:, None] * np.minimum(nearest[:, None], distances)
     shares = (left.sum() - after.sum(0)) / max(left.sum(), 1e-12)
     return {name: float(shares[i]) for i, name in enumerate(names) if name not in labelled}
+
+
+def next_by_gain(
+    features: Mapping[str, Sequence[float]],
+    labelled: Collection[str],
+    weights: Mapping[str, float] | None = None,
+) -> tuple[str, float]:
+    """The image to label next, with its gain (see `gains`): that of the largest, of equal ones the first by name."""
+    found = gains(features, labelled, weights)
+    name = min(found, key=lambda name: (-found[name], name))
+    return name, found[name]

@@ -1,24 +1,14 @@
-"""Which study `label` asks for next, and how it scores them, without the server."""
+"""Which study `label` asks for next, without the server."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
-from scripts.errors import UserError
-from scripts.files import sha256
-from tools.label.serving.choosing import choose
+from tools.label.serving.choosing import choose, choose_mixture
 from tools.label.serving.requests import RequestError, check_options, check_weights
 from tools.segment.disagreement import WEIGHTS
-from tools.segment.options import Options
-
-NAMES = {1: "liver", 2: "adrenal"}
 
 
 def record(model: str, head: float, tail: float) -> dict[str, Any]:
@@ -53,6 +43,77 @@ def test_of_equal_scores_the_first_by_name_is_next() -> None:
     assert found["id"] == "a"
 
 
+# On a line, with a label at 0: a group of three far from it, "e" beyond, and "a" beside the label, which is in doubt.
+PLACES = {"label": 0.0, "a": 1.0, "b": 10.0, "c": 11.0, "d": 12.0, "e": 30.0}
+DOUBTS = {"a": 0.9, "b": 0.5, "c": 0.5, "d": 0.5, "e": 0.1}
+
+
+def on_a_line(*studies: str) -> dict[str, list[float]]:
+    return {study: [PLACES[study]] for study in studies or PLACES}
+
+
+def doubted(model: str, *studies: str) -> dict[str, Any]:
+    """Records of studies; of the tail only "e" is in doubt."""
+    return {study: record(model, DOUBTS[study], float(study == "e")) for study in studies or DOUBTS}
+
+
+HEAD, TAIL = {"head": 1, "medium": 0, "tail": 0}, {"head": 0, "medium": 0, "tail": 1}
+
+
+def test_the_mixture_asks_for_what_is_typical_of_the_doubtful_studies_far_from_a_label() -> None:
+    records, features = doubted("new"), {"new": on_a_line()}
+    assert choose(records, "new", HEAD) == {"id": "a", "score": pytest.approx(0.9), "current": True}
+    found = choose_mixture(records, ["label"], features, "new", HEAD)
+    # Of 0.9 * 1 + 0.5 * (10 + 11 + 12) + 0.1 * 30 there are left 0.9 * 1 + 0.5 * (1 + 0 + 1) + 0.1 * 19.
+    assert found == {"id": "c", "score": pytest.approx(1 - 3.8 / 20.4), "current": True}
+    assert choose_mixture(records, ["label"], features, "new", TAIL) == {"id": "e", "score": 1, "current": True}
+    del records["c"]
+    found = choose_mixture(records, ["label", "c"], features, "new", HEAD)
+    assert found == {"id": "e", "score": pytest.approx(1.9 / 3.8), "current": True}
+
+
+def test_what_is_no_study_any_more_counts_nothing_in_the_mixture() -> None:
+    features = {"new": {**on_a_line(), "gone": [0.5], "far": [1000.0]}}
+    found = choose_mixture(doubted("new"), ["label"], features, "new", HEAD)
+    assert found == choose_mixture(doubted("new"), ["label"], {"new": on_a_line()}, "new", HEAD)
+
+
+def test_the_mixture_goes_by_the_current_model_else_by_the_earlier_one_that_scored_most() -> None:
+    features = {"older": on_a_line(), "old": on_a_line()}
+    records = doubted("old", "a", "b", "c", "d") | doubted("older", "e")
+    found = choose_mixture(records, ["label"], features, "new", HEAD)
+    assert found == {"id": "c", "score": pytest.approx(1 - 1.9 / 17.4), "current": False}
+    only_labelled = features | {"new": on_a_line("label")}
+    assert choose_mixture(records, ["label"], only_labelled, "new", HEAD) == found
+    features["new"] = on_a_line("label", "a")
+    assert choose_mixture(records, ["label"], features, "new", HEAD) == found  # the record is still of the old one
+    records["a"] = record("new", 0.9, 0)
+    assert choose_mixture(records, ["label"], features, "new", HEAD) == {"id": "a", "score": 1, "current": True}
+
+
+def test_without_scores_or_features_the_mixture_asks_for_the_first_that_can_be_read() -> None:
+    first = {"id": "b", "score": None, "current": False}
+    records = {"a": {"model": "new", "error": "damaged"}, "c": {}, "b": {}}
+    assert choose_mixture(records, ["label"], {"new": on_a_line("label")}, "new", HEAD) == first
+    assert choose_mixture(records, [], {}, "", HEAD) == first
+    assert choose_mixture(doubted("new", "b", "c"), [], {}, "new", HEAD) == first
+    assert choose_mixture(doubted("new", "b", "c"), ["label"], {"new": on_a_line("label")}, "new", HEAD) == first
+    damaged = {"a": records["a"]}
+    assert choose_mixture(damaged | doubted("new", "c"), [], {"new": on_a_line("c")}, "new", HEAD) == {
+        "id": "c",
+        "score": 0,
+        "current": True,
+    }
+    assert choose_mixture(damaged, [], {"new": on_a_line("c")}, "new", HEAD) == first | {"id": "a"}
+    assert choose_mixture({}, ["label"], {"new": on_a_line()}, "new", HEAD) is None
+
+
+def test_of_equal_gains_the_first_by_name_is_next() -> None:
+    records = {study: record("new", 0.5, 0.5) for study in "cba"}
+    found = choose_mixture(records, ["d"], {"new": {study: [2.0, 3.0] for study in "dcba"}}, "new", WEIGHTS)
+    assert found == {"id": "a", "score": 0, "current": True}
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -77,116 +138,3 @@ def test_what_viewers_send_along_is_taken() -> None:
     assert check_options({"device": "cpu"}, {"device": ["cpu"]}) == {"device": "cpu"}
     with pytest.raises(RequestError):
         check_options({"devise": "cpu"}, {"device": ["cpu"]})
-
-
-class Studies:
-    """A datastore as far as scoring uses it, in which things may happen while a study is segmented."""
-
-    def __init__(self, *names: str) -> None:
-        self.info: dict[str, dict[str, Any]] = {name: {} for name in names}
-        self.labelled = set[str]()
-
-    def get_unlabeled_images(self) -> list[str]:
-        return [name for name in self.info if name not in self.labelled]
-
-    def list_images(self) -> list[str]:
-        return list(self.info)
-
-    def get_image_info(self, name: str) -> dict[str, Any]:
-        return dict(self.info[name])
-
-    def get_image_uri(self, name: str) -> str:
-        return f"{name}.nii.gz"
-
-    def update_image_info(self, name: str, info: dict[str, Any]) -> None:
-        self.info[name].update(info)
-
-    def refresh(self) -> None:
-        pass
-
-
-Score = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
-    """Runs the scoring in the form that MONAI Label 0.8.5 calls it in, with a network that does as it is told."""
-    task = type("Task", (), {"__init__": lambda self, description: None})
-    names = {"interfaces.datastore": {"Datastore": object}, "interfaces.tasks.scoring": {"ScoringMethod": task}}
-    names |= {"interfaces.tasks.strategy": {"Strategy": task}, "tasks.activelearning.random": {"Random": task}}
-    names["utils.others.generic"] = {"device_list": lambda: ["cpu"], "name_to_device": lambda device: "cpu"}
-    for name, content in names.items():
-        module = ModuleType(f"monailabel.{name}")
-        vars(module).update(content)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr("os.nice", lambda by: 0)
-    (tmp_path / "models").mkdir()
-
-    def run(studies: Studies, segment: Callable[[str], dict[int, float]]) -> dict[str, Any]:
-        from tools.label.serving import active_learning
-
-        class Network:
-            def __init__(self, root: Path, options: Options) -> None:
-                self.groups = {1: "head", 2: "tail"}
-                self.weights = active_learning.model_hash(root)
-
-            def __call__(self, image: Path) -> SimpleNamespace:
-                return SimpleNamespace(disagreement=segment(image.name.split(".")[0]))
-
-        monkeypatch.setattr("tools.segment.segmenter.Segmenter", Network)
-        found = active_learning.Disagreement(tmp_path, NAMES)({"method": "disagreement"}, studies)
-        return dict(found)
-
-    return run
-
-
-def train(folder: Path, version: int) -> None:
-    torch.save({"owner": torch.tensor([0, 1]), "version": torch.tensor(version)}, folder / "models" / "model.pt")
-
-
-def test_a_study_is_scored_once_by_each_model(score: Score, tmp_path: Path) -> None:
-    studies = Studies("b", "a")
-    studies.labelled = {"b"}
-    train(tmp_path, 1)
-    found = score(studies, lambda study: {1: 0.2, 2: 0.6})
-    assert {study: record["organs"] for study, record in found.items()} == {
-        "a": {"head": {"liver": 0.2}, "tail": {"adrenal": 0.6}}
-    }
-    assert studies.info["a"]["disagreement"]["overall"] == pytest.approx(0.5)
-    assert score(studies, lambda study: {}) == {}
-    train(tmp_path, 2)
-    assert list(score(studies, lambda study: {})) == ["a"]
-    assert studies.info["a"]["disagreement"]["overall"] == 1
-
-
-def test_what_happens_during_a_scoring_is_taken_into_account(score: Score, tmp_path: Path) -> None:
-    studies, seen = Studies("a", "b", "c"), []
-
-    def segment(study: str) -> dict[int, float]:
-        seen.append(study)
-        if len(seen) == 2:
-            train(tmp_path, 2)
-            studies.labelled.add("c")
-            studies.info["d"] = {}
-        return {1: 0.5}
-
-    train(tmp_path, 1)
-    score(studies, segment)
-    assert seen == ["a", "b", "a", "b", "d"]
-    newest = sha256(tmp_path / "models" / "model.pt")
-    assert {studies.info[study]["disagreement"]["model"] for study in "abd"} == {newest}
-    assert "disagreement" not in studies.info["c"]
-
-
-def test_a_study_that_cannot_be_segmented_stops_no_other_and_is_not_tried_again(score: Score, tmp_path: Path) -> None:
-    def segment(study: str) -> dict[int, float]:
-        if study == "a":
-            raise UserError("a.nii.gz: expected CT, found MR")
-        return {1: 0.5}
-
-    studies = Studies("a", "b")
-    train(tmp_path, 1)
-    assert list(score(studies, segment)) == ["a", "b"]
-    assert studies.info["a"]["disagreement"]["error"] == "a.nii.gz: expected CT, found MR"
-    assert "overall" not in studies.info["a"]["disagreement"]
-    assert score(studies, segment) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.segment.coverage import gains
+from tools.segment.coverage import gains, next_by_gain
 
 # Two heaps of three and an outlier; "b" and "e" lie in the middle of theirs.
 LINE = {"a": [0.0], "b": [1.0], "c": [2.0], "d": [10.0], "e": [11.0], "f": [12.0], "z": [40.0]}
@@ -46,3 +46,8 @@ def test_alike_images_and_none_at_all_make_no_noise() -> None:
     assert gains({"a": [1.0, 2.0], "b": [1.0, 2.0]}, ["a"]) == {"b": 0}
     assert gains({"a": [1.0, 2.0], "b": [1.0, 2.0]}, []) == {"a": 0, "b": 0}
     assert gains({"a": [3.0]}, ["a"]) == {}
+
+
+def test_the_largest_gain_is_next_and_of_equal_ones_the_first_by_name() -> None:
+    assert next_by_gain({name: LINE[name] for name in "fedcba"}, ["b"]) == ("e", pytest.approx(1 - 4 / 32))
+    assert next_by_gain({"b": [5.0], "z": [0.0], "a": [5.0]}, ["z"]) == ("a", 1)

@@ -1,4 +1,4 @@
-"""Scoring by the disagreement of the experts, and the strategy that asks for the study with the most of it."""
+"""Scoring by the disagreement of the experts, and the strategies that choose the next study by it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,32 @@ from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from ...segment.disagreement import WEIGHTS, by_group, overall
-from .choosing import NAME, choose, is_scored
+from .choosing import NAME, choose, choose_mixture, is_scored
+from .features import are_features, read_features
 
 logger = logging.getLogger(__name__)
 
 NICENESS = 10  # of a scoring, which runs beside a server that somebody waits for
+Records = dict[str, dict[str, Any]]  # by study
 
 
 class Disagreement(ScoringMethod):
-    """Segments each study without a label as `tools segment` does, and records how much the experts disagree on it.
+    """Segments each study as `tools segment` does, and records how much the experts disagree on it, and its features.
 
     A study's information gets "disagreement": {"overall", "organs": {group: {structure: score}}, "model": hash}; where
-    it could not be segmented, "error" stands for the scores. What the current model has dealt with is left alone.
+    it could not be segmented, "error" stands for the scores. The encoder's features go into a file (see `features`).
+    Studies with a label are scored, too, and first: the mixture needs their features. What the current model has dealt
+    with is left alone.
 
     Args:
         root: folder of the bundle.
         names: of the classes, by number.
+        features: folder of the features of these studies.
     """
 
-    def __init__(self, root: Path, names: Mapping[int, str]) -> None:
-        super().__init__("How much the experts disagree on each study without a label")
-        self.root, self.names = root, names
+    def __init__(self, root: Path, names: Mapping[int, str], features: Path) -> None:
+        super().__init__("How much the experts disagree on each study, and what the encoder makes of it")
+        self.root, self.names, self.features = root, names, features
 
     def info(self) -> dict[str, Any]:
         """See ScoringMethod.info; with the options and their defaults."""
@@ -52,6 +57,7 @@ class Disagreement(ScoringMethod):
         A label that is saved, a study that is added and a model that is trained meanwhile are taken into account.
         """
         from scripts.errors import first_line
+        from scripts.files import write_json
 
         from ...segment.options import Options
         from ...segment.segmenter import Segmenter
@@ -61,26 +67,38 @@ class Disagreement(ScoringMethod):
         segmenter, records = None, {}
         for study, model in self._to_score(datastore):
             if segmenter is None or segmenter.weights != model:
-                segmenter = Segmenter(self.root, Options(device=device))
+                segmenter = Segmenter(self.root, Options(device=device, settings=["backend=torch"]))  # has features
+                segmenter.collect_features()
+                file = self.features / f"{segmenter.weights}.json"
+                rows = read_features(file)
             record: dict[str, Any] = {"model": segmenter.weights}
             try:
                 result = segmenter(Path(datastore.get_image_uri(study)))
                 organs = by_group(result.disagreement or {}, segmenter.groups, self.names)
+                row = [] if result.features is None else result.features.tolist()
+                if not are_features(row):
+                    raise ValueError("expected features that are finite numbers, found others")
                 record |= {"overall": overall(organs), "organs": organs}
             except Exception as error:  # whatever is wrong with one study, the others are scored
                 logger.exception("%s cannot be scored", study)
                 record["error"] = first_line(error)
+            else:
+                rows[study] = row
+                write_json(file, rows, "the features of the studies")
             datastore.refresh()  # another process may have saved a label
             if study in datastore.list_images():
                 datastore.update_image_info(study, {NAME: record})
             logger.info("%s: %s", study, record)
             records[study] = record
+        if segmenter:
+            for earlier in set(self.features.glob("*.json")) - {file}:
+                earlier.unlink()
         return records
 
     def _to_score(self, datastore: Datastore) -> Iterator[tuple[str, str]]:
         """The studies and the hash of the model to score each with, as things stand at that moment."""
         done = set[tuple[str, str]]()
-        while left := [one for one in unscored(self.root, datastore) if one not in done]:
+        while left := [one for one in unscored(self.root, self.features, datastore) if one not in done]:
             done.add(left[0])
             yield left[0]
 
@@ -96,16 +114,19 @@ class AnyStudy(Random):
             return {"id": random.choice(datastore.get_unlabeled_images())}
 
 
-class MostDisagreement(Strategy):
-    """Asks for the study on which the experts disagree most (see `choosing.choose`).
+class ByDisagreement(Strategy):
+    """Asks for a study by what scoring has recorded: that of most disagreement, or with features the mixture.
+
+    See `choosing.choose` and `choosing.choose_mixture`.
 
     Args:
         root: folder of the bundle.
+        features: folder of the features of these studies.
     """
 
-    def __init__(self, root: Path) -> None:
-        super().__init__("The study on which the experts disagree most")
-        self.root = root
+    def __init__(self, root: Path, features: Path | None = None) -> None:
+        super().__init__(f"The study {'most typical of those ' if features else ''}on which the experts disagree most")
+        self.root, self.features = root, features
 
     def info(self) -> dict[str, Any]:
         """See Strategy.info; with the options and their defaults."""
@@ -114,27 +135,37 @@ class MostDisagreement(Strategy):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """The id of the study, its score, and whether the current model gave it; None where all have a label."""
         datastore.refresh()  # what scoring, another process, has recorded
-        weights = {group: request.get(group, weight) for group, weight in WEIGHTS.items()}
-        return choose(dict(records(datastore)), model_hash(self.root), weights)
+        unlabelled, labelled = records(datastore)
+        model, weights = model_hash(self.root), {group: request.get(group, weight) for group, weight in WEIGHTS.items()}
+        if self.features is None:
+            return choose(unlabelled, model, weights)
+        features = {file.stem: read_features(file) for file in self.features.glob("*.json")}
+        return choose_mixture(unlabelled, labelled, features, model, weights)
 
 
-def records(datastore: Datastore) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What scoring recorded of each study without a label; empty for one that has not been scored."""
-    for study in sorted(datastore.get_unlabeled_images()):
-        yield study, datastore.get_image_info(study).get(NAME, {})
+def records(datastore: Datastore) -> tuple[Records, Records]:
+    """What scoring recorded of each study without a label, and with one; empty for one that has not been scored."""
+    unlabelled = set(datastore.get_unlabeled_images())
+    found = {study: datastore.get_image_info(study).get(NAME, {}) for study in sorted(datastore.list_images())}
+    labelled = {study: found.pop(study) for study in sorted(found.keys() - unlabelled)}
+    return found, labelled
 
 
-def unscored(root: Path, datastore: Datastore) -> list[tuple[str, str]]:
-    """The studies without a label that the current model has not dealt with, and its hash."""
+def unscored(root: Path, features: Path, datastore: Datastore) -> list[tuple[str, str]]:
+    """The studies that the current model has not dealt with, those with a label first, and its hash."""
     model = model_hash(root)
-    return [(study, model) for study, record in records(datastore) if not is_scored(record, model)]
+    rows = read_features(features / f"{model}.json")
+    unlabelled, labelled = records(datastore)
+    found = (labelled | unlabelled).items()
+    return [(study, model) for study, record in found if not is_scored(record, model, study in rows)]
 
 
 def model_hash(root: Path) -> str:
-    """The SHA-256 of the current model."""
+    """The SHA-256 of the current model; "" where there is none."""
     from scripts.files import sha256
 
-    return sha256(root / "models" / "model.pt")
+    model = root / "models" / "model.pt"
+    return sha256(model) if model.exists() else ""
 
 
 def has_experts(root: Path) -> bool:

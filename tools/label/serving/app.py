@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -20,8 +21,8 @@ from monailabel.utils.async_tasks.utils import tasks
 from scripts.files import read_json
 
 from .access import EVERYWHERE, OWN_NAMES, TOKEN_VARIABLE
-from .active_learning import AnyStudy, Disagreement, MostDisagreement, has_experts, unscored
-from .choosing import NAME
+from .active_learning import AnyStudy, ByDisagreement, Disagreement, has_experts, unscored
+from .choosing import MIXTURE, NAME
 from .dicom_seg import write_and_read_own_codes
 from .requests import (
     RequestError,
@@ -48,6 +49,8 @@ class BundleApp(MONAILabelApp):
         self._infers: dict[str, Any] = {}
         self.bundle = conf["models"]
         self.root = Path(app_dir) / "model" / self.bundle
+        # Servers of other studies, which may have the same names, work in the same folder.
+        self.features = Path(app_dir) / "features" / hashlib.sha256(studies.encode()).hexdigest()[:16]
         metadata = read_json(self.root / "configs" / "metadata.json", "bundle's metadata")
         self.classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         names = [name.lower() for _, name in sorted(self.classes.items(), key=lambda item: int(item[0]))]
@@ -102,12 +105,14 @@ class BundleApp(MONAILabelApp):
         return {self.bundle: Train(str(self.root), self.conf)}
 
     def init_strategies(self) -> dict[str, Any]:
-        """How the next study to label is chosen."""
-        return {"random": AnyStudy(), "first": First(), NAME: MostDisagreement(self.root)}
+        """How the next study to label is chosen; 3D Slicer begins with the first one."""
+        mixture, most = ByDisagreement(self.root, self.features), ByDisagreement(self.root)
+        return {MIXTURE: mixture, NAME: most, "random": AnyStudy(), "first": First()}
 
     def init_scoring_methods(self) -> dict[str, Any]:
         """What the strategies choose by."""
-        return {NAME: Disagreement(self.root, {int(c): name.lower() for c, name in self.classes.items()})}
+        names = {int(c): name.lower() for c, name in self.classes.items()}
+        return {NAME: Disagreement(self.root, names, self.features)}
 
     def info(self) -> dict[str, Any]:
         """See MONAILabelApp.info."""
@@ -165,14 +170,15 @@ class BundleApp(MONAILabelApp):
         """The options of a request for the next study; those that the strategy does not have are left out.
 
         Raises:
-            RequestError: an unknown strategy, or for the study of most disagreement an option that it cannot have, no
-                model, or one without experts.
+            RequestError: an unknown strategy, an option that it cannot have, or for the study of most disagreement no
+                model, or one without experts; the mixture, with which a viewer begins, does without.
         """
         self._check_known("strategy", strategy, self._strategies)
-        if strategy != NAME:
+        if strategy not in (NAME, MIXTURE):
             return sent_along(request)
-        self._expect_experts()
-        return check_weights(request, self._strategies[NAME].info()["config"]) | sent_along(request)
+        if strategy == NAME:
+            self._expect_experts()
+        return check_weights(request, self._strategies[strategy].info()["config"]) | sent_along(request)
 
     def async_scoring(self, method: Any, params: Any = None) -> dict[str, Any]:
         """Score in the background, as MONAI Label wants after a start, a training and a request for the next study.
@@ -182,7 +188,7 @@ class BundleApp(MONAILabelApp):
         if not has_experts(self.root):
             return {}
         waiting = any(task["status"] == "SUBMITTED" for task in tasks("scoring"))
-        if waiting or not unscored(self.root, self.datastore()):
+        if waiting or not unscored(self.root, self.features, self.datastore()):
             return {}
         return dict(super().async_scoring(method, params) or {})
 
