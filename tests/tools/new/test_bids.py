@@ -77,6 +77,11 @@ def test_other_scans_and_masks_beside_labels_are_passed_over(tmp_path: Path) -> 
     assert "labels are the files that end in _dseg; 1 files (sub-01_desc-brain_mask.nii.gz)" in findings.notes[0]
 
 
+def test_images_may_lie_in_other_folders_than_anat(tmp_path: Path) -> None:
+    make(tmp_path, "sub-01/ct/sub-01_ct.nii.gz", "sub-01/ct/sub-01_dseg.nii.gz", "sub-02/sub-02_ct.nii.gz")
+    assert labels_of(found(tmp_path)) == {"sub-01": "sub-01_dseg.nii.gz", "sub-02": None}
+
+
 def test_more_subjects_may_be_unlabelled(tmp_path: Path) -> None:
     make(tmp_path / "a", *subject("01", "T1w", "dseg"))
     make(tmp_path / "b", *subject("02", "T1w", "dseg"))

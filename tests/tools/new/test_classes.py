@@ -29,7 +29,7 @@ def data(tmp_path: Path) -> Path:
         ("c.json", '{"1": "right ventricle", "3": "myocardium"}'),
         ("c.json", '{"background": 0, "myocardium": 3, "right ventricle": 1}'),
         ("c.json", '{"labels": {"0": "background", "1": "right ventricle", "3": "myocardium"}, "modality": {}}'),
-        ("c.txt", "1 right ventricle\n3 myocardium"),
+        ("c.txt", "\ufeff1 right ventricle\n3 myocardium"),
         ("c.txt", "\ufeff# mine\n\n0 background\n 3: myocardium \r\n1\tright ventricle\n"),
         ("c.csv", "number,name\n1,right ventricle\n3, myocardium\n"),
         ("c.csv", 'number;name\n1;"right ventricle"\n3;myocardium\n'),

@@ -59,6 +59,16 @@ def test_images_beside_labels_in_folders_of_kinds(tmp_path: Path) -> None:
     assert labels_of(found(tmp_path / "img", tmp_path)) == {"img1": "label1.nii.gz", "img2": None}
 
 
+@pytest.mark.parametrize("folder", ["labels", "labelsTr", "masks", "GT", "sub/seg"])
+def test_a_folder_may_say_alone_that_its_files_are_labels(folder: str, tmp_path: Path) -> None:
+    make(tmp_path, "images/a.nii.gz", f"{folder}/a.nii.gz", "images/b.nii.gz")
+    source = found(tmp_path)
+    assert [(case.images[0].parent.name, case.label) for case in source.cases] == [
+        ("images", tmp_path / folder / "a.nii.gz"),
+        ("images", None),
+    ]
+
+
 def test_labels_elsewhere_take_the_place_of_those_beside_the_images(tmp_path: Path) -> None:
     make(tmp_path / "images", "a1.nii.gz", "a1_gt.nii.gz")
     make(tmp_path / "mine", "a1_gt.nii.gz")

@@ -51,6 +51,9 @@ def test_numbers_of_channels_tell_no_patient(tmp_path: Path) -> None:
     make(tmp_path, *(f"i/x_{p}_{t}_000{c}.nii.gz" for p in (1, 2) for t in "ab" for c in (0, 1)), "l/x_1_a.nii.gz")
     source = found(tmp_path / "i", tmp_path / "l")
     assert patients_of(source) == {"x_1_a": "x_1", "x_1_b": "x_1", "x_2_a": "x_2", "x_2_b": "x_2"}
+    make(tmp_path / "names", "i/smith_0000.nii.gz", "i/jones.nii.gz", "l/smith.nii.gz")
+    source = found(tmp_path / "names" / "i", tmp_path / "names" / "l")
+    assert patients_of(source) == {"smith": "smith", "jones": "jones"}
 
 
 def test_a_pattern_decides_against_everything_else(tmp_path: Path) -> None:
