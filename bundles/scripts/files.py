@@ -107,7 +107,19 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
     """Read a JSON object from a file; `kind` names the file's role in the error.
 
     Raises:
-        UserError: the file is missing, is no regular file, or does not hold a JSON object; a key stands twice in it; a
+        UserError: no JSON (`read_json_value`), or no object.
+    """
+    content = read_json_value(path, kind)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a {kind} (a JSON object), found a {type(content).__name__}")
+    return content
+
+
+def read_json_value(path: str | Path, kind: str) -> Any:
+    """Read a JSON file, whatever it holds; `kind` names the file's role in the error.
+
+    Raises:
+        UserError: the file is missing, is no regular file, or does not hold JSON; a key stands twice in an object; a
             number is not finite or has more than 18 digits before the point; more than 100 lists and objects lie in
             one another.
     """
@@ -136,8 +148,6 @@ def read_json(path: str | Path, kind: str) -> dict[str, Any]:
         raise UserError(f"{path}: expected a {kind}, found: {error.strerror}; check who may read it") from None
     except (ValueError, RecursionError) as error:  # no JSON or no text, or what it holds goes too far
         raise UserError(f"{path}: expected a {kind} in JSON, found text that does not parse ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a {kind} (a JSON object), found a {type(content).__name__}")
     return content
 
 

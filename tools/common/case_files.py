@@ -52,6 +52,7 @@ UNREADABLE = (
 class CaseFiles:
     """The files of one case and what their names tell; no `label` makes it an unlabelled case.
 
+    `further` are the files of the second channel and those that follow, on the grid of `image`, the first.
     A `modality` of "CT" or "MR" is compared with the intensities; `modality_of` says in the message how it was known.
     """
 
@@ -62,6 +63,7 @@ class CaseFiles:
     phase: str | None = None
     modality: str | None = None
     modality_of: str | None = None
+    further: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def build_cases(
 def _record(files: CaseFiles, labels: Mapping[int, str], root: Path, findings: Findings) -> dict[str, Any] | None:
     before = len(findings.lines)
     image, label = read_case(files, labels, findings)
+    further = [_read_further(path, files, image, findings) for path in files.further]
     if image is None or len(findings.lines) > before:
         return None
     case: dict[str, Any] = {"id": files.id, "patient": files.patient}
@@ -162,17 +165,33 @@ def _record(files: CaseFiles, labels: Mapping[int, str], root: Path, findings: F
         case["phase"] = files.phase
     if files.modality:
         case["modality"] = files.modality
-    case["image"] = _noted_path(files.image, root)
+    case["image"] = _one_or_all([_noted_path(path, root) for path in (files.image, *files.further)])
     if files.label:
         case["label"] = _noted_path(files.label, root)
     case["shape"] = list(image.values.shape)
     case["spacing"] = image.spacing
     case["orientation"] = image.orientation
-    case["sha256"] = {"image": image.sha256}
+    case["sha256"] = {"image": _one_or_all([image.sha256, *further])}
     if label is not None:
         case["sha256"]["label"] = label.sha256
         case["voxels"] = {str(k): int((label.values == k).sum()) for k in labels if k != 0}
     return case
+
+
+def _one_or_all(channels: list[str]) -> str | list[str]:
+    """What a datalist says of the channels; of a single one without a list."""
+    return channels if channels[1:] else channels[0]
+
+
+def _read_further(path: Path, files: CaseFiles, first: Volume | None, findings: Findings) -> str:
+    """Read another channel of a case and compare its grid with that of the first; its hash, empty if unreadable."""
+    volume = read_volume(path, findings)
+    if volume is None:
+        return ""
+    _check_image(path, volume, files, findings)
+    if first is not None:
+        _check_grid(path, "channel", volume, first, findings)
+    return volume.sha256
 
 
 def read_case(files: CaseFiles, labels: Mapping[int, str], findings: Findings) -> tuple[Volume | None, Volume | None]:
@@ -180,34 +199,34 @@ def read_case(files: CaseFiles, labels: Mapping[int, str], findings: Findings) -
     image = read_volume(files.image, findings)
     label = read_volume(files.label, findings) if files.label else None
     if image is not None:
-        _check_image(files, image, findings)
+        _check_image(files.image, image, files, findings)
     if files.label and label is not None:
         _check_label(files.label, label, labels, findings)
         if image is not None:
-            _check_pair(files.label, label, image, findings)
+            _check_grid(files.label, "label", label, image, findings)
     return image, label
 
 
-def _check_image(files: CaseFiles, image: Volume, findings: Findings) -> None:
+def _check_image(path: Path, image: Volume, files: CaseFiles, findings: Findings) -> None:
     bad = int((~np.isfinite(image.values)).sum()) if image.values.dtype.kind == "f" else 0
     if bad:
-        findings.add(files.image, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
+        findings.add(path, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
     elif (value := image.values.flat[0]) == image.values.max() == image.values.min():
-        findings.add(files.image, "grey values that differ", f"{value:g} in every voxel", "export the image again")
+        findings.add(path, "grey values that differ", f"{value:g} in every voxel", "export the image again")
     elif files.modality:
-        _check_modality(files, image, findings)
+        _check_modality(path, image, files, findings)
 
 
-def _check_modality(files: CaseFiles, image: Volume, findings: Findings) -> None:
+def _check_modality(path: Path, image: Volume, files: CaseFiles, findings: Findings) -> None:
     below = float((image.values < HIGHEST_IN_FAT).mean())
     reason = f" for {files.modality_of}" if files.modality_of else ""
     if files.modality == "CT" and below == 0:
         found = f"no value below {HIGHEST_IN_FAT} ({image.values.min():g} to {image.values.max():g})"
         fix = "export it with its rescale intercept, or leave it out if it is MR"
-        findings.add(files.image, f"CT in Hounsfield units{reason}", found, fix)
+        findings.add(path, f"CT in Hounsfield units{reason}", found, fix)
     if files.modality == "MR" and below > MOST_BELOW_IN_MR:
         found = f"{below:.0%} of the voxels below {HIGHEST_IN_FAT}, as in Hounsfield units"
-        findings.add(files.image, f"MR{reason}", found, "leave it out if it is CT, or export it again")
+        findings.add(path, f"MR{reason}", found, "leave it out if it is CT, or export it again")
 
 
 def _check_label(path: Path, label: Volume, labels: Mapping[int, str], findings: Findings) -> None:
@@ -219,15 +238,17 @@ def _check_label(path: Path, label: Volume, labels: Mapping[int, str], findings:
         findings.add(path, f"only the label values {known}", found, "correct the label, or map its values to these")
 
 
-def _check_pair(path: Path, label: Volume, image: Volume, findings: Findings) -> None:
-    if label.values.shape != image.values.shape:
-        expected, found = (" x ".join(map(str, volume.values.shape)) for volume in (image, label))
-        findings.add(path, f"its image's shape {expected}", found, "export image and label on the same grid")
+def _check_grid(path: Path, kind: str, volume: Volume, image: Volume, findings: Findings) -> None:
+    """Compare the grid of a "label" or of another "channel" with the image's."""
+    whose = {"label": "its image's", "channel": "the first channel's"}[kind]
+    if volume.values.shape != image.values.shape:
+        expected, found = (" x ".join(map(str, one.values.shape)) for one in (image, volume))
+        findings.add(path, f"{whose} shape {expected}", found, f"export image and {kind} on the same grid")
         return
-    shift = grid_shift(label.affine, image.affine, image.values.shape)
+    shift = grid_shift(volume.affine, image.affine, image.values.shape)
     if shift > LARGEST_SHIFT:
-        fix = "resample the label to the image, or copy the image's header if only the header is off"
-        findings.add(path, "its image's affine", f"one that moves a corner by {shift:.4g} mm", fix)
+        fix = f"resample the {kind} to the image, or copy the image's header if only the header is off"
+        findings.add(path, f"{whose} affine", f"one that moves a corner by {shift:.4g} mm", fix)
 
 
 def _noted_path(path: Path, root: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from scripts.errors import UserError, did_you_mean
+from scripts.errors import UserError, did_you_mean, printable
 
+LONGEST = 4000  # characters of a line
 LONGEST_HINT = 160  # characters; a longer list of choices would bury the message
 
 
@@ -23,7 +24,8 @@ class Findings:
 
     def add(self, file: Path, expected: str, found: str, fix: str) -> None:
         """Note a problem of a file or folder: what was expected, what was found, and what to do."""
-        self.problem(str(file), f"expected {expected}, found {found}; {fix}")
+        text = f"expected {expected}, found {found}; {fix}"
+        self.problem(printable(str(file), LONGEST), printable(text, LONGEST))  # names of files are data
 
     def error(self, error: UserError, fix: str = "") -> None:
         """Note a problem that was raised, with what to do about it unless the message says so itself."""

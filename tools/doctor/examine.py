@@ -92,6 +92,11 @@ def _listed(
         if count > 1:
             found = f"{name} twice"
             findings.append(Finding(ERROR, "datalist", str(datalist), "each id once", found, "give each case its own"))
+    several = [case for case in cases if not isinstance(case["image"], str)]
+    for case in several:
+        found, fix = f"several channels of {case['id']}", "list one of them; several cannot be examined yet"
+        findings.append(Finding(ERROR, "datalist", str(datalist), "one image file per case", found, fix))
+    cases = [case for case in cases if case not in several]
     labels = {} if ("labels",) in wrong else content.get("labels", {})
     return {int(key): name for key, name in labels.items() if int(key)}, cases
 

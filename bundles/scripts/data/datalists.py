@@ -41,13 +41,18 @@ def read_datalist(path: str | Path) -> dict[str, Any]:
     """A datalist as its schema has it: "cases", and "labels", "name", "modality" where it says them.
 
     Raises:
-        UserError: no datalist, two cases of one id, or an image that stands in it under two patients.
+        UserError: no datalist, two cases of one id, several channels, or an image that stands in it under two patients.
     """
     content = read_valid(path, "datalist", "datalist", "correct it (docs/how-to/datalist.md) or prepare the data anew")
     ids = Counter(case["id"] for case in content["cases"])
     twice = [name for name, count in ids.items() if count > 1]
     if twice:
         raise UserError(f"{path}: expected every id once, found {first_few(twice)} more often; give each case its own")
+    if several := [case["id"] for case in content["cases"] if not isinstance(case["image"], str)]:
+        raise UserError(
+            f"{path}: expected one image file per case, found several channels of {first_few(several)}; training on "
+            "several channels is not possible yet, list one of them"
+        )
     patients: dict[str, set[str | int]] = {}
     for case in content["cases"]:
         patients.setdefault(os.path.normpath(case["image"]), set()).add(case["patient"])

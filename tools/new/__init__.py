@@ -1,0 +1,1 @@
+"""`python -m tools new`: a bundle for any data set."""
