@@ -78,7 +78,7 @@ def test_what_is_no_study_any_more_counts_nothing_in_the_mixture() -> None:
     assert found == choose_mixture(doubted("new"), ["label"], {"new": on_a_line()}, "new", HEAD)
 
 
-def test_the_mixture_goes_by_the_current_model_else_by_the_earlier_one_that_scored_most() -> None:
+def test_the_mixture_goes_by_the_model_whose_scores_most_studies_have() -> None:
     features = {"older": on_a_line(), "old": on_a_line()}
     records = doubted("old", "a", "b", "c", "d") | doubted("older", "e")
     found = choose_mixture(records, ["label"], features, "new", HEAD)
@@ -88,7 +88,12 @@ def test_the_mixture_goes_by_the_current_model_else_by_the_earlier_one_that_scor
     features["new"] = on_a_line("label", "a")
     assert choose_mixture(records, ["label"], features, "new", HEAD) == found  # the record is still of the old one
     records["a"] = record("new", 0.9, 0)
-    assert choose_mixture(records, ["label"], features, "new", HEAD) == {"id": "a", "score": 1, "current": True}
+    kept = choose_mixture(records, ["label"], features, "new", HEAD)  # one study against three
+    assert kept == {"id": "c", "score": pytest.approx(1 - 1.0 / 16.5), "current": False}
+    features["new"] = on_a_line("label", "a", "b")
+    records["b"] = record("new", 0.5, 0)
+    found = choose_mixture(records, ["label"], features, "new", HEAD)  # two against two
+    assert found == {"id": "b", "score": pytest.approx(1 - 0.9 / 5.9), "current": True}
 
 
 def test_without_scores_or_features_the_mixture_asks_for_the_first_that_can_be_read() -> None:

@@ -50,8 +50,8 @@ def choose_mixture(
 ) -> dict[str, Any] | None:
     """The study most typical of those far from a label, where each counts by the disagreement on it.
 
-    That is `coverage.next_by_gain` of the features and scores of one model: the current one as soon as it has scored
-    a study, before that the earlier one with the most scores. Without any score it is as in `choose`.
+    That is `coverage.next_by_gain` of the features and scores of one model, the one whose scores most studies have: a
+    new model replaces an earlier one when it has scored half of the studies. Without any score it is as in `choose`.
 
     Args:
         records: as in `choose`.
@@ -76,7 +76,7 @@ def choose_mixture(
     scored = [one for one in doubts if doubts[one]]
     if not scored:
         return _first(records)
-    by = max(scored, key=lambda one: (one == model, len(doubts[one])))
+    by = max(scored, key=lambda one: (len(doubts[one]), one == model))
     rows = {study: row for study, row in features[by].items() if study in doubts[by] or study in labelled}
     study, gain = next_by_gain(rows, labelled, doubts[by])
     return {"id": study, "score": gain, "current": by == model}
