@@ -64,12 +64,13 @@ def test_of_equal_scores_the_first_by_name_is_next() -> None:
         {"tail": float("inf")},
         {"tial": 3},
         {"strategy": "random"},
+        {"large": 1},
         {"head": 0, "medium": 0, "tail": 0},
     ],
 )
 def test_weights_are_numbers_of_known_groups(params: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
-        check_weights(params, WEIGHTS)
+        check_weights(params, {name: WEIGHTS[name] for name in ("head", "medium", "tail")})
 
 
 def test_what_viewers_send_along_is_taken() -> None:
@@ -138,6 +139,18 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
         return dict(found)
 
     return run
+
+
+@pytest.mark.parametrize("owner", [[0, 0], [1, 0], [0, 1, 2], [0, 1, 2, 3], [4, 3, 2, 1, 0, 0]])
+def test_a_request_may_weigh_the_groups_of_the_current_model(score: Score, tmp_path: Path, owner: list[int]) -> None:
+    from tools.label.serving import active_learning
+
+    torch.save({"owner": torch.tensor(owner)}, tmp_path / "models" / "model.pt")
+    names = active_learning.group_names(tmp_path)
+    assert len(names) == len(set(owner))
+    assert set(names) <= set(WEIGHTS)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "models" / "model.pt")
+    assert active_learning.group_names(tmp_path) == ()
 
 
 def train(folder: Path, version: int) -> None:
