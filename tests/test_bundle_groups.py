@@ -49,7 +49,10 @@ STORIES = {
 
 
 def relabelled(source: Path, folder: Path, classes: Sequence[Sequence[int]]) -> dict[str, str]:
-    """Write a phantom's data set with other classes to a folder, its images linked; the names of the classes."""
+    """Write a phantom's data set with other classes to a folder, its images linked; the names of the classes.
+
+    A single class is not in the first labelled case.
+    """
     content = json.loads((source / "datalist.json").read_text())
     table = np.zeros(256, np.uint8)
     for number, old in enumerate(classes, 1):
@@ -57,9 +60,9 @@ def relabelled(source: Path, folder: Path, classes: Sequence[Sequence[int]]) -> 
     (folder / "labels").mkdir(parents=True)
     (folder / "images").symlink_to(source / "images")
     (folder / "split.json").symlink_to(source / "split.json")
-    for case in (case for case in content["cases"] if "label" in case):
+    for number, case in enumerate(case for case in content["cases"] if "label" in case):
         label = nib.nifti1.load(source / case["label"])
-        values = table[np.asarray(label.dataobj).astype(np.uint8)]
+        values = table[np.asarray(label.dataobj).astype(np.uint8)] * (len(classes) > 1 or number > 0)
         nib.save(nib.nifti1.Nifti1Image(values, label.affine), folder / case["label"])
         case["voxels"] = {str(c): int((values == c).sum()) for c in range(1, len(classes) + 1)}
     names = {str(c): f"class {c}" for c in range(1, len(classes) + 1)}
