@@ -33,7 +33,7 @@ class CurveLog:
 
     A resumed run goes on with the same file; rows of epochs that it repeats are dropped. Attach it after the validation
     handler. A class that the network loses is a warning in the log: its validation Dice falls to 0, or is still 0 after
-    the first third of the training. Once it is back there is a line again.
+    the first third of the training (`health.is_lost`). Once it is back there is a line again.
 
     Args:
         path: the CSV file.

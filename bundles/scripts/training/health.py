@@ -13,6 +13,7 @@ from ..errors import UserError
 
 NORM = "gradient_norm"  # in what a step returns: the length of the whole gradient, before it is clipped
 
+FOUND = 0.01  # Dice from which a class counts as found: less comes of a few voxels by chance
 # What to do about a class that is lost, in the order of its price (docs/explanation/method.md).
 ADVICE = (
     "if it stays there, draw it more often (balanced_crops, balanced_slices), give it an expert of its own "
@@ -76,16 +77,16 @@ def is_lost(scores: Sequence[tuple[int, float]], due: float) -> bool:
 
     Args:
         scores: step and Dice of each validation, in their order; nan says nothing.
-        due: the step by which the Dice should be above 0.
+        due: the step by which the Dice should be at least `FOUND`.
 
     Example:
         >>> is_lost([(100, 0.0), (200, 0.0)], due=300), is_lost([(100, 0.2), (200, 0.0)], due=300)
         (False, True)
     """
     known = [(step, dice) for step, dice in scores if not math.isnan(dice)]
-    if not known or known[-1][1] > 0:
+    if not known or known[-1][1] >= FOUND:
         return False
-    return known[-1][0] >= due or any(dice > 0 for _, dice in known)
+    return known[-1][0] >= due or any(dice >= FOUND for _, dice in known)
 
 
 def news_of_class(scores: Sequence[tuple[int, float]], due: float) -> str:
@@ -93,8 +94,9 @@ def news_of_class(scores: Sequence[tuple[int, float]], due: float) -> str:
     before, now = is_lost(scores[:-1], due), is_lost(scores, due)
     if before == now:
         return ""
+    dice = f"{scores[-1][1]:.3g}"
     if before:
-        return f"is back: {scores[-1][1]:.3f}"
-    best = [dice for _, dice in scores if dice > 0]
-    was = f"fell to 0, from {best[-1]:.3f}" if best else "is still 0 after a third of the training"
-    return f"{was}; {ADVICE}"
+        return f"is back: {dice}"
+    found = [f"{earlier:.3g}" for _, earlier in scores if earlier >= FOUND]
+    change = f"fell to {dice}, from {found[-1]}" if found else f"is still {dice} after a third of the training"
+    return f"{change}; {ADVICE}"

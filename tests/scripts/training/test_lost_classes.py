@@ -14,6 +14,7 @@ from scripts.data.streams import SampleDataset, TwoStreamLoader
 from scripts.scoring.metrics import SegmentationScores
 from scripts.training.engine import SemiSupervisedTrainer
 from scripts.training.handlers import CurveLog
+from scripts.training.health import news_of_class
 from tests.tiny_training import CPU, make_method, phantom_streams
 
 NAMES = {"1": "liver", "2": "adrenal"}
@@ -23,9 +24,9 @@ HINTS = ("balanced_crops", "balanced_slices", "grouping gaps", "label more")
 
 
 class Found:
-    """A validation of one image: how much of class 2 is found in each epoch is told in advance."""
+    """A validation of one image: how much of class 2 is found in each epoch, None for no validation."""
 
-    def __init__(self, found: Sequence[str], first: int = 1) -> None:
+    def __init__(self, found: Sequence[str | None], first: int) -> None:
         self.found = dict(enumerate(found, first))
         self.scores, self.validator = SegmentationScores(num_classes=2), Engine(lambda engine, batch: None)
 
@@ -33,7 +34,7 @@ class Found:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.validate)
 
     def validate(self, engine: SemiSupervisedTrainer) -> None:
-        how = self.found.get(engine.state.epoch)
+        how = self.found[engine.state.epoch]
         if how is None:
             return
         label, prediction = torch.zeros(2, 1, 1, 4, 4).unbind()
@@ -57,8 +58,7 @@ def train(
 ) -> None:
     """Train for as many epochs as `found` has; the schedule is `epochs` long."""
     method = make_method("supervised")
-    validation = Found([how or "" for how in found], first)
-    validation.found = {epoch: how for epoch, how in validation.found.items() if how}
+    validation = Found(found, first)
     curves = CurveLog(folder / "curves.csv", validation.validator, validation.scores, NAMES)
     optimizer = torch.optim.SGD(method.parameters(), 0.0)
     loader = TwoStreamLoader(*streams, (2, 2), STEPS, 0)
@@ -102,6 +102,13 @@ def test_a_class_that_is_not_found_in_a_third_of_the_training_is_told_once(
     news = told(caplog)
     assert list(news) == [8]  # of 24 steps
     assert news[8].startswith("is still 0 after a third of the training; ")
+
+
+def test_a_class_of_a_few_voxels_by_chance_is_not_found() -> None:
+    assert news_of_class([(1, 0.009), (2, 0.0)], due=9) == ""
+    assert news_of_class([(1, 0.009), (2, 0.004)], due=2).startswith("is still 0.004 after")
+    assert news_of_class([(1, 0.4), (2, float("nan")), (3, 0.002)], due=9).startswith("fell to 0.002, from 0.4;")
+    assert news_of_class([(1, 0.4), (2, 0.0), (3, float("nan"))], due=9) == ""
 
 
 def test_a_resumed_run_knows_what_the_first_one_found(
