@@ -16,8 +16,8 @@ NORM = "gradient_norm"  # in what a step returns: the length of the whole gradie
 FOUND = 0.01  # Dice from which a class counts as found: less comes of a few voxels by chance
 # What to do about a class that is lost, in the order of its price (docs/explanation/method.md).
 ADVICE = (
-    "if it stays there, draw it more often (balanced_crops, balanced_slices), give it an expert of its own "
-    "(method_options::grouping gaps), or label more of it"
+    "if it stays there, draw it more often (balanced_crops, balanced_slices), let the experts predict, too "
+    "(prediction mean, residual), give it an expert of its own (method_options::grouping gaps), or label more of it"
 )
 
 

@@ -20,7 +20,7 @@ from tests.tiny_training import CPU, make_method, phantom_streams
 NAMES = {"1": "liver", "2": "adrenal"}
 STEPS = 2  # of an epoch
 HALF, NONE, ABSENT = "half of it", "nothing", "not in the labels"
-HINTS = ("balanced_crops", "balanced_slices", "grouping gaps", "label more")
+HINTS = ("balanced_crops", "balanced_slices", "prediction mean", "grouping gaps", "label more")
 
 
 class Found:
