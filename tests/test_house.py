@@ -30,7 +30,8 @@ FORBIDDEN_KEYWORDS = {"weights_only": False, "allow_pickle": True, "shell": True
 # The direction of the data flow: a room imports none of those that stand further along, or aside.
 ROOMS = {"data", "grouping", "losses", "networks", "methods", "training", "inference", "scoring"}
 NOT_ABOVE = {
-    **dict.fromkeys(("errors", "gpu_memory", "files", "settings", "validation", "checkpoints", "class_sizes"), ROOMS),
+    **dict.fromkeys(("errors", "gpu_memory", "files", "settings", "validation", "checkpoints"), ROOMS),
+    **dict.fromkeys(("class_sizes", "group_names"), ROOMS),
     "grouping": ROOMS - {"grouping"},
     "data": ROOMS - {"data"},
     "networks": ROOMS - {"networks"},

@@ -52,9 +52,17 @@ def load_tensors(path: str | Path, device: torch.device | str = "cpu") -> dict[s
 def load_state(module: Module, state: Mapping[str, Any], path: str | Path) -> None:
     """Load a state dict of exactly this network.
 
+    A module with a method `fit_to` is first told the state, whose number of parts it takes over (`DCANet`).
+
     Raises:
         UserError: names or shapes differ; the message counts them and names the first of each.
     """
+    fit_to = getattr(module, "fit_to", None)
+    if fit_to is not None:
+        try:
+            fit_to(state)
+        except UserError as error:
+            raise UserError(f"{path}: {error}; train again, or restore the file") from None
     own = module.state_dict()
     missing = [k for k in own if k not in state]
     foreign = [k for k in state if k not in own]

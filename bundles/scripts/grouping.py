@@ -1,4 +1,4 @@
-"""Divide: the partition of the classes into head, medium and tail by the gaps between their sizes (DCA, Divide)."""
+"""Divide: the partition of the classes into groups by the gaps between their sizes (DCA, Divide)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from .errors import UserError
+from .group_names import GROUP_NAMES, MOST_GROUPS
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("head", "medium", "tail")
-RULES = ("top2", "sequential", "uniform", "threshold", "manual")
+RULES = ("top2", "gaps", "sequential", "uniform", "threshold", "manual")
+LEAST_GAP = 1.0  # of `gaps`: what is e = 2.7 times as small as its neighbour begins a group
 # Gaps that differ by rounding only are ties: otherwise multiplying all sizes by a constant could move a cut.
 GAP_DECIMALS = 9
 
@@ -23,8 +24,7 @@ class Grouping:
     """A partition of the foreground classes 1..K by size.
 
     groups: class ids per group, head first, each sorted by size, the largest first (equal sizes by id).
-    names: the groups' names, which also name their experts: head, medium, tail; two groups are head and tail, a single
-        group is medium. Only rule `threshold` keeps the names by share, so that any of the three can be missing.
+    names: the groups' names, which also name their experts, by their number (`GROUP_NAMES`).
     proportions: P_c, the share of class c in all foreground, at index c - 1.
     gaps: G_j = log(P_(j) / P_(j+1)) over the classes that have voxels, sorted by size, the largest first.
     rule: the rule that made the groups.
@@ -66,19 +66,22 @@ def group_classes(
 
     Rules, with the log-gaps G_j between neighbours of the classes sorted by size:
     - `top2`: cuts at the two largest gaps; of equal choices the one with the most even groups, then the first.
+    - `gaps`: cuts at every gap of at least LEAST_GAP, at most the four largest, of equal ones the first; so there are
+      one to five groups.
     - `sequential` (the printed formula): first cut at the largest gap, second at the largest gap after it.
     - `uniform`: three groups of equal numbers of classes, a remainder going to the larger classes.
     - `threshold`: share above thresholds[1] is head, below thresholds[0] tail, else medium; an empty group is left out.
     - `manual`: the groups given, head first.
 
-    K < 3 gives one class per group under every rule but `manual`. Classes of size 0 have no gap: they follow the
-    others in the tail, with a logged warning. Where fewer than three classes have a size, each of these is a group
-    and the empty ones fill the remaining groups in the order of their ids, so that there are min(3, K) groups.
+    K < 3 gives one class per group under every rule but `gaps` and `manual`. Classes of size 0 have no gap: they
+    follow the others in the last group, with a logged warning. Where fewer than three classes have a size, under the
+    rules that make three groups each of these is a group, and the empty ones fill the remaining groups in the order of
+    their ids, so that there are min(3, K) groups.
 
     Args:
         sizes: voxels or mm3 of class c at index c - 1, or a mapping from the ids 1..K.
         rule: one of RULES.
-        manual: class ids per group for the rule `manual`; one to three groups that partition 1..K.
+        manual: class ids per group for the rule `manual`; one to five groups that partition 1..K.
         thresholds: shares (tail, head) for the rule `threshold`.
 
     Raises:
@@ -99,25 +102,24 @@ def group_classes(
     present = [c for c in order if volumes[c - 1] > 0]
     absent = order[len(present) :]
     gaps = tuple(math.log(volumes[a - 1]) - math.log(volumes[b - 1]) for a, b in pairwise(present))
+    rounded = [round(g, GAP_DECIMALS) for g in gaps]
     total = math.fsum(volumes)
     proportions = tuple(v / total for v in volumes)
     if absent:
         found = ", ".join(map(str, absent))
         logger.warning("no labelled voxel of class %s: it has no part in the gaps and ranks last", found)
 
-    names: tuple[str, ...] | None = None
     if manual is not None:
         groups = _checked_manual(manual, order)
+    elif rule == "gaps":
+        groups = _cut(order, _wide_gaps(rounded))
     elif len(order) < 3 or (len(present) < 3 and rule != "threshold"):
         groups = [g for g in (order[:1], order[1:2], order[2:]) if g]
     elif rule == "threshold":
-        names, groups = _by_share(order, proportions, thresholds)
+        groups = _by_share(order, proportions, thresholds)
     else:
-        first, second = _cuts(rule, [round(g, GAP_DECIMALS) for g in gaps], len(present))
-        groups = [order[:first], order[first:second], order[second:]]
-    if names is None:
-        names = {1: NAMES[1:2], 2: NAMES[::2], 3: NAMES}[len(groups)]
-    return Grouping(tuple(map(tuple, groups)), names, proportions, gaps, rule)
+        groups = _cut(order, _two_cuts(rule, rounded, len(present)))
+    return Grouping(tuple(map(tuple, groups)), GROUP_NAMES[len(groups)], proportions, gaps, rule)
 
 
 def _checked_sizes(sizes: Sequence[float] | Mapping[int, float]) -> list[float]:
@@ -138,7 +140,18 @@ def _by_size(sizes: Sequence[float]) -> list[int]:
     return sorted(range(1, len(sizes) + 1), key=lambda c: (-sizes[c - 1], c))
 
 
-def _cuts(rule: str, gaps: list[float], classes: int) -> tuple[int, int]:
+def _cut(order: list[int], cuts: Sequence[int]) -> list[list[int]]:
+    """Groups of classes; cuts: numbers of classes before each cut, rising."""
+    return [order[a:b] for a, b in pairwise([0, *cuts, len(order)])]
+
+
+def _wide_gaps(gaps: list[float]) -> list[int]:
+    """Numbers of classes before each cut of the rule `gaps`."""
+    wide = [j for j, gap in enumerate(gaps, 1) if gap >= LEAST_GAP]
+    return sorted(sorted(wide, key=lambda j: -gaps[j - 1])[: MOST_GROUPS - 1])
+
+
+def _two_cuts(rule: str, gaps: list[float], classes: int) -> tuple[int, int]:
     """Numbers of classes before the first and before the second cut; classes: those that have a size, at least 3."""
     if rule == "uniform":
         return math.ceil(classes / 3), math.ceil(2 * classes / 3)
@@ -161,29 +174,26 @@ def _cuts(rule: str, gaps: list[float], classes: int) -> tuple[int, int]:
     return max(combinations(range(1, classes), 2), key=merit)
 
 
-def _by_share(
-    order: list[int], proportions: Sequence[float], thresholds: tuple[float, float]
-) -> tuple[tuple[str, ...], list[list[int]]]:
+def _by_share(order: list[int], proportions: Sequence[float], thresholds: tuple[float, float]) -> list[list[int]]:
     tail, head = thresholds
     if not 0 <= tail < head <= 1:
         raise UserError(f"grouping thresholds: expected 0 <= tail < head <= 1, found tail {tail}, head {head}")
-    groups: dict[str, list[int]] = {name: [] for name in NAMES}
+    groups: dict[str, list[int]] = {name: [] for name in GROUP_NAMES[3]}
     for c in order:
         share = proportions[c - 1]
         groups["head" if share > head else "tail" if share < tail or share == 0 else "medium"].append(c)
-    empty = [name for name in NAMES if not groups[name]]
+    empty = [name for name, group in groups.items() if not group]
     if empty:
         logger.warning("rule threshold (%g, %g) leaves no class for: %s", tail, head, ", ".join(empty))
-    kept = tuple(name for name in NAMES if groups[name])
-    return kept, [groups[name] for name in kept]
+    return [group for group in groups.values() if group]
 
 
 def _checked_manual(manual: Sequence[Sequence[int]], order: list[int]) -> list[list[int]]:
     given = [c for group in manual for c in group]
-    if sorted(given) != sorted(order) or not all(manual) or len(manual) > len(NAMES):
+    if sorted(given) != sorted(order) or not all(manual) or len(manual) > MOST_GROUPS:
         found = [list(group) for group in manual]
         raise UserError(
-            f"manual groups: expected one to three non-empty groups with each class id of 1..{len(order)} "
+            f"manual groups: expected one to five non-empty groups with each class id of 1..{len(order)} "
             f"exactly once, found {found}"
         )
     return [sorted(group, key=order.index) for group in manual]

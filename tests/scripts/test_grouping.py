@@ -11,6 +11,7 @@ from scripts.errors import UserError
 from scripts.grouping import RULES, group_classes
 
 GAP_RULES = [rule for rule in RULES if rule != "manual"]
+THREE = [rule for rule in GAP_RULES if rule not in ("gaps", "threshold")]  # rules that make three groups
 sizes_of = st.lists(st.integers(0, 10**7), min_size=1, max_size=16).filter(any)
 present_sizes = st.lists(st.integers(1, 10**7), min_size=1, max_size=16)
 
@@ -35,8 +36,9 @@ def test_every_class_is_in_exactly_one_non_empty_group(sizes, rule):
     assert sorted(c for g in grouping.groups for c in g) == list(range(1, len(sizes) + 1))
     assert all(grouping.groups)
     assert len(grouping.names) == len(grouping.groups)
-    if rule != "threshold":
+    if rule in THREE:
         assert len(grouping.groups) == min(3, len(sizes))
+    assert len(grouping.groups) <= 5
 
 
 @given(sizes_of, st.sampled_from(GAP_RULES))
@@ -47,6 +49,8 @@ def test_classes_are_ordered_by_size_within_and_across_groups(sizes, rule):
 
 @given(sizes_of, st.sampled_from(GAP_RULES), st.floats(1e-4, 1e4))
 def test_scaling_all_sizes_changes_no_group(sizes, rule, factor):
+    near = [s / t for s in sizes for t in sizes if t and abs(math.log(max(s, t) / t) - 1) < 1e-8]
+    assume(rule != "gaps" or not near)
     assume(rule != "threshold" or all(abs(s - t * sum(sizes)) > 1e-6 for s in sizes for t in (0.01, 0.1)))
     scaled = group([s * factor for s in sizes], rule)
     assert scaled.groups == group(sizes, rule).groups
@@ -83,22 +87,55 @@ def test_top2_cuts_at_the_two_largest_gaps(sizes):
     assert sorted(cut) == pytest.approx(sorted(grouping.gaps)[-2:], abs=1e-8)
 
 
+@given(present_sizes)
+def test_gaps_cuts_where_the_next_class_is_e_times_smaller_four_times_at_most(sizes):
+    grouping = group_classes(sizes, "gaps")
+    cuts = np.cumsum([len(g) for g in grouping.groups])[:-1]
+    cut, kept = [grouping.gaps[c - 1] for c in cuts], [g for j, g in enumerate(grouping.gaps, 1) if j not in cuts]
+    assert all(gap > 1 - 1e-8 for gap in cut)
+    assert all(gap < 1 + 1e-8 for gap in kept) or len(cuts) == 4
+    assert max(kept, default=0) <= min(cut, default=math.inf) + 1e-8
+
+
 @given(st.lists(st.integers(1, 10**7), min_size=3, max_size=16))
 def test_uniform_groups_differ_by_one_class_at_most(sizes):
     lengths = [len(g) for g in group_classes(sizes, "uniform").groups]
     assert lengths == [len(part) for part in np.array_split(np.arange(len(sizes)), 3)]
 
 
-def test_top2_on_abdominal_organs_separates_the_liver_and_the_adrenals():
+def test_top2_and_gaps_on_abdominal_organs_separate_the_liver_and_the_adrenals():
     grouping = group_classes(ABDOMEN)
     assert grouping.groups == ((6,), (7, 1, 2, 3, 8, 9, 11, 10, 4, 5), (13, 12))
     assert grouping.names == ("head", "medium", "tail")
+    assert group_classes(ABDOMEN, "gaps").groups == grouping.groups
 
 
 def test_top2_finds_head_medium_and_tail_as_measured_on_twenty_percent_of_synapse():
     # Smaller veins open the gap after the pancreas, larger adrenals close the one before them.
     grouping = group_classes(ABDOMEN | {10: 29, 4: 20, 5: 13, 12: 6, 13: 7})
     assert grouping.groups == ((6,), (7, 1, 2, 3, 8, 9, 11), (10, 4, 5, 13, 12))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups", "names"),
+    [
+        ([100, 80, 60], ((1, 2, 3),), ("medium",)),  # as the three structures of a heart
+        ([1000, 7], ((1,), (2,)), ("head", "tail")),
+        ([1000, 300, 290, 20], ((1,), (2, 3), (4,)), ("head", "medium", "tail")),
+        ([6000, 2000, 300, 200, 10], ((1,), (2,), (3, 4), (5,)), ("head", "large", "small", "tail")),
+        # Six equal gaps: those between the largest classes.
+        ([10**k for k in range(7)], ((7,), (6,), (5,), (4,), (3, 2, 1)), ("head", "large", "medium", "small", "tail")),
+        ([10**k for k in range(5)], ((5,), (4,), (3,), (2,), (1,)), ("head", "large", "medium", "small", "tail")),
+    ],
+)
+def test_gaps_makes_as_many_groups_as_the_sizes_ask_for(sizes, groups, names):
+    grouping = group_classes(sizes, "gaps")
+    assert (grouping.groups, grouping.names) == (groups, names)
+
+
+def test_absent_classes_are_in_the_last_of_the_groups_by_gaps():
+    assert group_classes([0, 100, 90, 1, 0], "gaps").groups == ((2, 3), (4, 1, 5))
+    assert group_classes([0, 5], "gaps").groups == ((2, 1),)
 
 
 def test_sequential_degenerates_where_the_largest_gap_is_before_the_adrenals():
@@ -114,7 +151,7 @@ def test_sequential_takes_its_second_cut_after_the_largest_gap():
 
 @pytest.mark.parametrize("sizes", [[9, 8, 1], [100, 90, 80, 1]])
 def test_sequential_without_a_gap_after_the_largest_names_the_other_rules(sizes):
-    with pytest.raises(UserError, match=r"'sequential'.*top2, uniform, threshold, manual"):
+    with pytest.raises(UserError, match=r"'sequential'.*top2, gaps, uniform, threshold, manual"):
         group_classes(sizes, "sequential")
 
 
@@ -129,14 +166,14 @@ def test_threshold_groups_by_share():
     assert group_classes([60, 30, 9, 0.5, 0.5], "threshold", thresholds=(0.2, 0.5)).groups == ((1,), (2,), (3, 4, 5))
 
 
-def test_threshold_leaves_out_an_empty_group_and_keeps_the_names(caplog):
+def test_threshold_leaves_out_an_empty_group(caplog):
     grouping = group_classes([50, 40, 10, 0.5], "threshold")
     assert (grouping.groups, grouping.names) == (((1, 2), (3,), (4,)), ("head", "medium", "tail"))
     assert not caplog.records
     grouping = group_classes([50, 49.5, 0.5], "threshold")
     assert (grouping.groups, grouping.names) == (((1, 2), (3,)), ("head", "tail"))
     assert "no class for: medium" in caplog.text
-    assert group_classes([40, 30, 30], "threshold").names == ("head",)
+    assert group_classes([40, 30, 30], "threshold").names == ("medium",)
 
 
 def test_threshold_names_the_groups_that_are_empty(caplog):
@@ -145,12 +182,12 @@ def test_threshold_names_the_groups_that_are_empty(caplog):
 
 
 def test_share_of_a_threshold_itself_is_medium():
-    assert group_classes([50, 25, 25], "threshold", thresholds=(0.25, 0.5)).names == ("medium",)
+    assert group_classes([50, 25, 25], "threshold", thresholds=(0.25, 0.5)).groups == ((1, 2, 3),)
 
 
 def test_class_without_voxels_is_in_the_tail_whatever_the_thresholds():
     grouping = group_classes([60, 40, 0], "threshold", thresholds=(0, 1))
-    assert (grouping.groups, grouping.names) == (((1, 2), (3,)), ("medium", "tail"))
+    assert grouping.groups == ((1, 2), (3,))
 
 
 @pytest.mark.parametrize("thresholds", [(0.1, 0.01), (-0.1, 0.5), (0.1, 1.5), (0.1, 0.1)])
@@ -159,7 +196,7 @@ def test_thresholds_out_of_order_are_refused(thresholds):
         group_classes([3, 2, 1], "threshold", thresholds=thresholds)
 
 
-@pytest.mark.parametrize("rule", GAP_RULES)
+@pytest.mark.parametrize("rule", [*THREE, "threshold"])
 def test_fewer_than_three_classes_are_one_group_each(rule):
     assert group_classes([5], rule).groups == ((1,),)
     assert group_classes([5], rule).names == ("medium",)
@@ -207,6 +244,8 @@ def test_manual_groups_are_taken_as_given_and_sorted_by_size_within():
     grouping = group_classes([1, 2, 3, 4], "manual", manual=[[1, 2], [3], [4]])
     assert grouping.groups == ((2, 1), (3,), (4,))
     assert group_classes([1, 2, 3], "manual", manual=[[1, 2, 3]]).names == ("medium",)
+    five = group_classes([5, 4, 3, 2, 1], "manual", manual=[[c] for c in range(1, 6)])
+    assert five.names == ("head", "large", "medium", "small", "tail")
 
 
 @pytest.mark.parametrize(
@@ -223,6 +262,7 @@ def test_manual_groups_must_partition_the_classes(manual):
     [
         (([1, 2, 3], "top3"), "expected one of top2, .* found 'top3'"),
         (([1, 2, 3], "manual"), "found no groups with rule 'manual'"),
+        (([1] * 6, "manual", [[c] for c in range(1, 7)]), "expected one to five non-empty groups"),
         (([1, 2, 3], "top2", [[1, 2, 3]]), "found manual groups with rule 'top2'"),
         (([0, 0, 0],), "^class sizes: expected a labelled voxel of at least one class, found none; check the labels$"),
         (([],), "at least one class, found none"),

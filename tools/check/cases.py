@@ -18,6 +18,7 @@ from .values import Values
 
 Case = Mapping[str, Any]
 ROLES = ("labelled", "unlabelled", "validation", "test")
+LEAST_VOXELS = 8  # of a class: two along each axis
 # Components that read a checkpoint, and their argument that names it.
 CHECKPOINT_READERS = {
     "scripts.checkpoints.load_predictor": "path",
@@ -171,6 +172,28 @@ def check_labels(values: Values, cases: Cases | None, metadata: Path, findings: 
     for key in range(1, (count or 0) + 1):
         if voxels and not voxels.get(key):
             findings.note(f"class {key} has no voxel in any labelled case: nothing can be learnt about it")
+    for key, number in _most_after_resampling(values, cases).items():
+        if 0 < number < LEAST_VOXELS:
+            findings.note(
+                f"class {key} has about {number:.2g} voxels on the network's grid, in the labelled case with the most: "
+                "resampling may lose it; take a finer `spacing` or a larger `image_size`"
+            )
+
+
+def _most_after_resampling(values: Values, cases: Cases) -> dict[int, float]:
+    """Of each class, its voxels on the network's grid in the labelled case that has the most; empty if not known."""
+    spacing, size = values.get("spacing", list), values.get("image_size", list)
+    most: dict[int, float] = {}
+    for case in cases.roles["labelled"]:
+        if spacing and "spacing" in case:
+            share = math.prod(case["spacing"]) / math.prod(spacing)
+        elif size and "shape" in case:
+            share = math.prod(size) / math.prod(case["shape"][:2])
+        else:
+            continue
+        for key, number in _voxels(case).items():
+            most[key] = max(most.get(key, 0), number * share)
+    return most
 
 
 def _compare(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SLAB = 16  # slices that are compared at once
 # Of a class's group: see docs/how-to/label.md for the reasons.
-WEIGHTS: Mapping[str, float] = {"head": 1.0, "medium": 2.0, "tail": 3.0}
+WEIGHTS: Mapping[str, float] = {"head": 1.0, "large": 1.5, "medium": 2.0, "small": 2.5, "tail": 3.0}
 
 
 def differences(

@@ -20,10 +20,11 @@ from torch import nn
 
 from scripts.errors import UserError
 from scripts.files import sha256
+from scripts.group_names import GROUP_NAMES
 from scripts.inference.backends import for_inference
 from scripts.inference.native_grid import SLAB, LabelsOnImageGridd, resampled
 from scripts.networks import Encoder
-from scripts.networks.dca import EXPERT_NAMES, DCANet, mean_logits
+from scripts.networks.dca import DCANet, mean_logits
 from scripts.settings import expect_device
 
 from ..common.findings import Findings
@@ -72,7 +73,7 @@ class Segmenter:
 
     Attributes:
         weights: hash of the model.
-        groups: group of each class ("head", "medium", "tail"); empty where no disagreement is computed.
+        groups: group of each class ("head", ..., "tail"); empty where no disagreement is computed.
 
     Raises:
         UserError: a missing model, an unknown setting or device, weights of another network.
@@ -203,7 +204,7 @@ class _WithExperts(nn.Module):
 
 
 def _groups(network: DCANet) -> dict[int, str]:
-    names = EXPERT_NAMES[len(network.experts)]
+    names = GROUP_NAMES[len(network.experts)]
     return {c: names[expert] for c, expert in enumerate(network.owner.tolist(), 1)}
 
 

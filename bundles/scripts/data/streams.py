@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from ..errors import UserError
+from ..settings import as_flag
 
 LABELLED, UNLABELLED = 0, 1
 KEYS = ("image", "label")
@@ -35,9 +37,17 @@ class SampleDataset(Dataset[Any]):
             see voxels without affine or other metadata, which takes less time and is all that a store has.
         slice_axis: spatial axis along which a volume falls into 2D samples; None makes each volume one sample (the
             random transforms then crop a patch).
+        balanced: draw slices of each class equally often, and those without any class as often as those of one. It
+            needs labels. Else each slice is drawn equally often, and a class in few slices rarely.
     """
 
-    def __init__(self, volumes: Dataset[Any], transform: Compose, slice_axis: int | None = None) -> None:
+    def __init__(
+        self,
+        volumes: Dataset[Any],
+        transform: Compose,
+        slice_axis: int | None = None,
+        balanced: bool = False,
+    ) -> None:
         self.volumes = volumes
         self.transform = transform
         self.slice_axis = slice_axis
@@ -46,9 +56,21 @@ class SampleDataset(Dataset[Any]):
             self.index = [(v, 0) for v in range(count)]
         else:
             self.index = [(v, s) for v in range(count) for s in range(self._slices(v, slice_axis))]
+            if as_flag("balanced_slices", balanced):
+                self.index = self._balanced(slice_axis)
 
     def _slices(self, volume: int, axis: int) -> int:
         return int(self.volumes[volume]["image"].shape[1 + axis])
+
+    def _balanced(self, axis: int) -> list[tuple[int, int]]:
+        """The slices of each class, as often as makes them as many as those of the class that is in most of them."""
+        of_class: dict[int, list[tuple[int, int]]] = {}
+        for volume, position in self.index:
+            label = as_tensor(self.volumes[volume]["label"]).select(1 + axis, position)
+            for c in [c for c in label.unique().tolist() if c] or [0]:
+                of_class.setdefault(int(c), []).append((volume, position))
+        most = max(map(len, of_class.values()), default=0)
+        return [one for _, slices in sorted(of_class.items()) for one in islice(cycle(slices), most)]
 
     def __len__(self) -> int:
         return len(self.index)

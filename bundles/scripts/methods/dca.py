@@ -39,8 +39,8 @@ class DCA(SemiSupervised):
 
     Args:
         predictor: the DCANet.
-        grouping: rule that divides the classes by their size in the labelled set: "top2", "sequential", "uniform",
-            "threshold" or "manual" (`grouping.group_classes`).
+        grouping: rule that divides the classes by their size in the labelled set: "top2", "gaps", "sequential",
+            "uniform", "threshold" or "manual" (`grouping.group_classes`).
         manual_groups: class ids per group for the rule "manual".
         size_unit: "mm3" measures the classes as the network sees them, on a grid of one spacing; "voxels" counts the
             files' own.
@@ -141,8 +141,8 @@ class DCA(SemiSupervised):
         self.groups = group_classes(sizes, self.grouping, self.manual_groups)
         logger.info(self.groups.describe(class_names))
         self.predictor.set_groups(self.groups.groups)
-        if self.teacher is not None:  # which follows the network after each step, and labels in the first one
-            cast(DCANet, self.teacher.module).set_groups(self.groups.groups)
+        if self.teacher is not None:  # of as many experts, and with groups to label by in the first step
+            self.teacher = MovingAverage(self.predictor, self.teacher.decay)
 
     def describe(self) -> dict[str, Any]:
         """See `Method.describe`: the groups of classes, and the sizes and gaps that made them."""

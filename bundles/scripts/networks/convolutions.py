@@ -10,6 +10,8 @@ from torch import nn
 from torch._jit_internal import is_scripting
 from torch.nn import functional
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the axes of a convolution's weights
+
 
 def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dilation: int = 1) -> torch.Tensor:
     """[B, C, *spatial] by [C_out, C, *kernel], an odd number of voxels along each axis, to [B, C_out, *spatial]."""
@@ -22,6 +24,13 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, d
     if x.dim() == 5:
         return functional.conv3d(x, weight, bias, padding=padding, dilation=dilation)
     return functional.conv2d(x, weight, bias, padding=padding, dilation=dilation)
+
+
+def memory_format(network: nn.Module) -> torch.memory_format:
+    """How the weights of a network's convolutions lie in memory: channels last, or as torch makes them."""
+    weights = [weight for weight in network.parameters() if weight.dim() in CHANNELS_LAST]
+    last = all(weight.is_contiguous(memory_format=CHANNELS_LAST[weight.dim()]) for weight in weights)
+    return CHANNELS_LAST[weights[0].dim()] if last else torch.contiguous_format
 
 
 def convolve_projected(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -11,10 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from ..errors import UserError
+from ..group_names import GROUP_NAMES, MOST_GROUPS
 from ..settings import expect_at_least, expect_one_of
-from .aggregation import AggregationDecoder
 from .blocks import LINEAR_MODE, crop_to, pad_to_multiple
-from .convolutions import convolve
+from .convolutions import convolve, memory_format
 from .encoder_decoder import (
     DIVISOR,
     LEVELS,
@@ -22,17 +23,10 @@ from .encoder_decoder import (
     Encoder,
     coarse_logits,
 )
+from .experts import make_decoders
 from .stitching import LINEAR_RULES, STITCHING_RULES, stitch, stitched_convolution
 
 PREDICTIONS = ("aggregated", "stitched", "mean")
-
-# Convolutions per level (deepest first) and dilation of each expert. 3D: as published. 2D: the published proportions
-# around the U-Net's two convolutions per level.
-EXPERTS = {
-    "vnet": {"head": ((2, 2, 1, 1), 2), "medium": ((3, 3, 2, 1), 1), "tail": ((4, 4, 3, 2), 1)},
-    "unet": {"head": ((1, 1, 1, 1), 2), "medium": ((2, 2, 2, 2), 1), "tail": ((3, 3, 3, 3), 1)},
-}
-EXPERT_NAMES = {1: ("medium",), 2: ("head", "tail"), 3: ("head", "medium", "tail")}
 
 
 def _channels(out: Any, maps: torch.Tensor, channels: Sequence[int] | None) -> torch.Tensor:
@@ -79,7 +73,9 @@ class DCANet(nn.Module):
         residual: D_A's logits are added to the stitched ones, through which no gradient flows, not standing alone:
             it starts from what the experts see and learns what they get wrong.
 
-    The owner of each class is a buffer, so that a checkpoint carries its groups; `set_groups` writes it.
+    There are three experts, or as many as classes where these are fewer; `set_groups` makes as many as there are
+    groups. The owner of each class is a buffer, so that a checkpoint carries its groups: a network that loads it has
+    its number of experts.
 
     Example:
         >>> network = DCANet("unet", spatial_dims=2, in_channels=1, num_classes=4, width=4)
@@ -126,53 +122,71 @@ class DCANet(nn.Module):
         self.divisor, self.decoder_levels = DIVISOR, expert_levels
         self.mode, self.coarser = LINEAR_MODE[spatial_dims], 2.0 ** (LEVELS - 1 - expert_levels)
         self.encoder = Encoder(style, spatial_dims, in_channels, width, norm, dropout)
-        names = EXPERT_NAMES[min(3, num_classes)]
-        medium_convs, medium_dilation = EXPERTS[style]["medium"]
-        decoders = []
-        for name in names:
-            convs, dilation = EXPERTS[style][name]
-            decoders.append(
-                Decoder(
-                    style,
-                    spatial_dims,
-                    num_classes + 1,
-                    width,
-                    convs if experts in ("asymmetric", "depth") else medium_convs,
-                    dilation if experts in ("asymmetric", "dilation") else medium_dilation,
-                    norm,
-                    deep_supervision,
-                    expert_levels,
-                )
-            )
-        self.experts = cast(Sequence[Decoder], nn.ModuleList(decoders))  # for the type checker: what is in the list
-        self.aggregation = AggregationDecoder(
+        self.make_decoders = partial(
+            make_decoders,
             style,
             spatial_dims,
             num_classes + 1,
             width,
-            len(names),
             norm,
-            dfam,
-            min(dfam_levels, expert_levels),
             deep_supervision,
+            experts,
+            expert_levels,
+            dfam,
+            dfam_levels,
         )
+        count = min(3, num_classes)
+        self._add_decoders(count)
         self.owner: torch.Tensor
-        self.register_buffer("owner", torch.arange(num_classes).clamp(max=len(names) - 1))
-        self.groups = [[c + 1 for c in range(num_classes) if min(c, len(names) - 1) == i] for i in range(len(names))]
+        self.register_buffer("owner", torch.arange(num_classes).clamp(max=count - 1))
+        self.groups = [[c + 1 for c in range(num_classes) if min(c, count - 1) == i] for i in range(count)]
+
+    def _add_decoders(self, count: int) -> None:
+        """Make this many experts and a D_A that joins them, with new weights, in the place of those that were."""
+        experts, aggregation = self.make_decoders(GROUP_NAMES[count])
+        self.experts = cast(Sequence[Decoder], nn.ModuleList(experts))  # for the type checker: what is in the list
+        self.aggregation = aggregation
 
     @torch.jit.unused
     def set_groups(self, groups: Sequence[Sequence[int]]) -> None:
-        """Give each expert its classes: `groups` holds class ids (1..K), one group per expert, head first."""
+        """Give each expert its classes: `groups` holds class ids (1..K), one group per expert, head first.
+
+        Where their number is not that of the experts, new experts and a new D_A are made.
+
+        Raises:
+            UserError: no groups, more than five, or groups that are no partition of 1..K.
+        """
         ids = sorted(c for group in groups for c in group)
-        if len(groups) != len(self.experts) or ids != list(range(1, len(self.owner) + 1)):
+        if len(groups) not in GROUP_NAMES or not all(groups) or ids != list(range(1, len(self.owner) + 1)):
             raise UserError(
-                f"groups: expected {len(self.experts)} groups that hold the classes 1..{len(self.owner)} once each, "
+                f"groups: expected one to {MOST_GROUPS} groups that hold the classes 1..{len(self.owner)} once each, "
                 f"found {[list(g) for g in groups]}"
             )
+        if len(groups) != len(self.experts):
+            self._add_decoders(len(groups))
+            new: Any = nn.ModuleList([cast(nn.ModuleList, self.experts), self.aggregation]).train(self.training)
+            new.to(self.owner.device, memory_format=memory_format(self.encoder))
         self.groups = [sorted(group) for group in groups]
         for expert, group in enumerate(groups):
             for c in group:
                 self.owner[c - 1] = expert
+
+    @torch.jit.unused
+    def fit_to(self, state: Mapping[str, Any], prefix: str = "") -> None:
+        """Take the groups, and so the number of experts, of a state dict, before its weights are loaded.
+
+        Raises:
+            UserError: owners of the classes that no groups have.
+        """
+        owner = state.get(prefix + "owner")
+        if isinstance(owner, torch.Tensor) and owner.shape == self.owner.shape:  # else loading tells what is wrong
+            owners = owner.tolist()
+            experts = range(len(set(owners)))
+            self.set_groups([[c for c, o in enumerate(owners, 1) if o == expert] for expert in experts])
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:
+        self.fit_to(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def decode_experts(self, features: list[torch.Tensor]) -> list[list[torch.Tensor]]:
         """The encoder's maps to those of all experts, per level (deepest first)."""

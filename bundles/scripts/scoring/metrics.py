@@ -173,6 +173,10 @@ class SegmentationScores(CumulativeIterationMetric):
         means = self.get_buffer().nanmean(dim=0)
         return {metric: means[:, m] for m, metric in enumerate(self.metrics)}
 
+    def labelled(self) -> torch.Tensor:
+        """Which classes have a voxel in the label of any case, bool [K]."""
+        return (self.get_buffer()[..., -1] < EMPTY_SIDES.index("label")).any(dim=0)
+
     def aggregate(self) -> torch.Tensor:
         """Mean of the first metric over cases, then over classes, as published; nan is left out of both means."""
         return self.class_means()[self.metrics[0]].nanmean()

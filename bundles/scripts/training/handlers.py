@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,19 @@ from ..scoring.metrics import SegmentationScores
 from ..scoring.tables import class_names, write_scores_csv
 from ..settings import as_flag
 from .engine import SemiSupervisedTrainer
-from .health import NORM
+from .health import NORM, is_lost, news_of_class
 
 logger = logging.getLogger(__name__)
+
+METRIC = "dice"  # by which a class is found lost
 
 
 class CurveLog:
     """Writes a row per epoch to a CSV file: step, seconds, learning rate, mean of each loss, gradient norm, validation.
 
     A resumed run goes on with the same file; rows of epochs that it repeats are dropped. Attach it after the validation
-    handler.
+    handler. A class that the network loses is a warning in the log: its validation Dice falls to 0, or is still 0 after
+    the first third of the training (`health.is_lost`). Once it is back there is a line again.
 
     Args:
         path: the CSV file.
@@ -84,6 +87,7 @@ class CurveLog:
         rows = [*(r for r in self._earlier() if int(r["epoch"]) < engine.state.epoch), row]
         columns = dict.fromkeys(column for r in rows for column in r)  # epochs without validation have fewer
         write_scores_csv(self.path, [{column: r.get(column, "") for column in columns} for r in rows])
+        self._tell_of_lost_classes(rows, engine.total_steps / 3)
 
     def _validation(self, epoch: int) -> dict[str, float]:
         if self.validator is None or self.validator.state.epoch != epoch:
@@ -94,6 +98,20 @@ class CurveLog:
                 for c, value in enumerate(means.tolist(), start=1):
                     row[f"{metric} {self.labels.get(c, c)}"] = value
         return row
+
+    def _tell_of_lost_classes(self, rows: Sequence[Mapping[str, Any]], due: float) -> None:
+        """Told from the rows, so that a resumed run knows what the earlier one has seen."""
+        if self.scores is None or METRIC not in self.scores.metrics or self.validator is None:
+            return
+        for c, labelled in enumerate(self.scores.labelled().tolist(), start=1):
+            column = f"{METRIC} {self.labels.get(c, c)}"
+            if not labelled or column not in rows[-1]:  # not to be seen in this validation set, or no validation
+                continue
+            told = [(int(row["step"]), float(row[column])) for row in rows if row.get(column, "") != ""]
+            if news := news_of_class(told, due):
+                level = logging.INFO if is_lost(told[:-1], due) else logging.WARNING
+                where = (self.labels.get(c, c), rows[-1]["epoch"], rows[-1]["step"])
+                logger.log(level, "class %s, epoch %d, step %d: the validation Dice %s", *where, news)
 
     def _earlier(self) -> list[dict[str, str]]:
         if not self.path.exists():

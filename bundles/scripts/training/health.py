@@ -1,9 +1,9 @@
-"""Whether the numbers of a training are sound: losses and gradients that are finite, and how large gradients are."""
+"""Whether a training is sound: finite losses and gradients, how large gradients are, and classes that it loses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,13 @@ from ignite.engine import Engine, Events
 from ..errors import UserError
 
 NORM = "gradient_norm"  # in what a step returns: the length of the whole gradient, before it is clipped
+
+FOUND = 0.01  # Dice from which a class counts as found: less comes of a few voxels by chance
+# What to do about a class that is lost, in the order of its price (docs/explanation/method.md).
+ADVICE = (
+    "if it stays there, draw it more often (balanced_crops, balanced_slices), let the experts predict, too "
+    "(prediction mean, residual), give it an expert of its own (method_options::grouping gaps), or label more of it"
+)
 
 
 class NotFiniteError(UserError):
@@ -63,3 +70,33 @@ class GradientNorms:
     def _tell(self, engine: Engine) -> None:
         engine.state.metrics[NORM] = float(self.total) / max(1.0, float(self.count))
         engine.state.metrics[f"{NORM}_max"] = float(self.largest)
+
+
+def is_lost(scores: Sequence[tuple[int, float]], due: float) -> bool:
+    """Whether a network finds nothing of a class any more, or nothing yet when it should.
+
+    Args:
+        scores: step and Dice of each validation, in their order; nan says nothing.
+        due: the step by which the Dice should be at least `FOUND`.
+
+    Example:
+        >>> is_lost([(100, 0.0), (200, 0.0)], due=300), is_lost([(100, 0.2), (200, 0.0)], due=300)
+        (False, True)
+    """
+    known = [(step, dice) for step, dice in scores if not math.isnan(dice)]
+    if not known or known[-1][1] >= FOUND:
+        return False
+    return known[-1][0] >= due or any(dice >= FOUND for _, dice in known)
+
+
+def news_of_class(scores: Sequence[tuple[int, float]], due: float) -> str:
+    """What the last of these validations tells of a class; "" where it is neither lost nor found again by it."""
+    before, now = is_lost(scores[:-1], due), is_lost(scores, due)
+    if before == now:
+        return ""
+    dice = f"{scores[-1][1]:.3g}"
+    if before:
+        return f"is back: {dice}"
+    found = [f"{earlier:.3g}" for _, earlier in scores if earlier >= FOUND]
+    change = f"fell to {dice}, from {found[-1]}" if found else f"is still {dice} after a third of the training"
+    return f"{change}; {ADVICE}"

@@ -42,6 +42,14 @@ def test_channels_count_by_their_argmax():
         metrics[0](one_hot[:, :3], y)
 
 
+def test_labelled_classes_are_those_that_any_label_has_whatever_is_predicted():
+    y = torch.tensor([[[[0, 1, 1, 0]]], [[[0, 0, 3, 1]]]])  # class 3 in the second case only, class 2 in none
+    for y_pred in (torch.zeros_like(y), torch.full_like(y, 2), y):
+        metric = SegmentationScores(3)
+        metric(y_pred, y)
+        assert metric.labelled().tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("found", [0, 2])
 def test_each_prediction_needs_a_label(found):
     y_pred, y = volumes(20)

@@ -162,7 +162,7 @@ def test_new_options_of_similar_names_are_no_slips_of_each_other(check: Check) -
         ("--validate::inferer::roi_size [64]", "validate::inferer::roi_size: expected 2 numbers"),
         (
             "--method_options {grouping:top3}",
-            "method_options::grouping: grouping rule: expected one of top2, sequential",
+            "method_options::grouping: grouping rule: expected one of top2, gaps, sequential",
         ),
         ("--labels {1:a,3:b}", "labels: expected a name for each of the classes 1..2"),
     ],

@@ -184,3 +184,38 @@ def test_images_that_are_listed_one_by_one_are_looked_for_and_no_data_set_is(
         assert not any("dataset_dir" in line for line in error)
         problem = f"datalist: expected images, found no {tmp_path / 'none.nii.gz'}; correct the paths"
         assert any(problem in line for line in error) == missing
+
+
+@pytest.mark.parametrize(
+    ("setting", "voxels", "told"),
+    [
+        (["--image_size", "[32,32]"], 60, None),  # a quarter of the voxels of 64 x 64
+        (["--image_size", "[32,32]"], 20, "about 5 voxels"),
+        (["--image_size", "[128,128]"], 1, "about 4 voxels"),
+        (["--image_size", "[32,32]"], 0, None),
+        ([], 3, "about 3 voxels"),
+    ],
+)
+def test_class_that_resampling_may_lose_is_noted(
+    check: Check, heart_phantom: Path, data: MakeData, setting: list[str], voxels: int, told: str | None
+) -> None:
+    less = iter([voxels] + [voxels // 2] * 99)  # the labelled case with the most of it counts
+    changed = [
+        case | ({"voxels": case["voxels"] | {"2": next(less)}} if "voxels" in case else {})
+        for case in cases(heart_phantom)
+    ]
+    code, printed, _ = check(TRAIN, *setting, data=data({"cases": changed}))
+    assert code == 0
+    notes = [line for line in printed.splitlines() if "resampling may lose it" in line]
+    assert [note.split(" has ")[0] for note in notes] == (["note: class 2"] if told else [])
+    assert all(str(told) in note for note in notes)
+
+
+def test_in_volumes_it_is_the_spacing_that_counts(check: Check, abdomen_phantom: Path) -> None:
+    config = CONFIGS.parents[1] / "dca_synapse" / "configs" / "train.json"
+    _, printed, _ = check(config, "--percent", "10", "--spacing", "[5,5,5]", data=abdomen_phantom)
+    assert "resampling may lose it" not in printed
+    _, printed, _ = check(config, "--percent", "10", "--spacing", "[20,20,20]", data=abdomen_phantom)
+    noted = {line.split()[2] for line in printed.splitlines() if "resampling may lose it" in line}
+    assert {"12", "13"} <= noted  # the adrenals
+    assert "6" not in noted  # the liver

@@ -130,12 +130,13 @@ def test_of_equal_gains_the_first_by_name_is_next() -> None:
         {"tail": float("inf")},
         {"tial": 3},
         {"strategy": "random"},
+        {"large": 1},
         {"head": 0, "medium": 0, "tail": 0},
     ],
 )
 def test_weights_are_numbers_of_known_groups(params: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
-        check_weights(params, WEIGHTS)
+        check_weights(params, {name: WEIGHTS[name] for name in ("head", "medium", "tail")})
 
 
 def test_what_viewers_send_along_is_taken() -> None:

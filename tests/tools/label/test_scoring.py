@@ -16,6 +16,7 @@ import torch
 from scripts.errors import UserError
 from scripts.files import sha256
 from tools.label.serving.features import read_features
+from tools.segment.disagreement import WEIGHTS
 from tools.segment.options import Options
 
 NAMES = {1: "liver", 2: "adrenal"}
@@ -117,6 +118,18 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
         return dict(scoring({"method": "disagreement"}, studies))
 
     return run
+
+
+@pytest.mark.parametrize("owner", [[0, 0], [1, 0], [0, 1, 2], [0, 1, 2, 3], [4, 3, 2, 1, 0, 0]])
+def test_a_request_may_weigh_the_groups_of_the_current_model(score: Score, tmp_path: Path, owner: list[int]) -> None:
+    from tools.label.serving import active_learning
+
+    torch.save({"owner": torch.tensor(owner)}, tmp_path / "models" / "model.pt")
+    names = active_learning.group_names(tmp_path)
+    assert len(names) == len(set(owner))
+    assert set(names) <= set(WEIGHTS)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "models" / "model.pt")
+    assert active_learning.group_names(tmp_path) == ()
 
 
 def train(folder: Path, version: int) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.group_names import GROUP_NAMES
 from tests.bundle_commands import SYNAPSE, TINY_3D
-from tools.segment.disagreement import by_group, differences, overall
+from tools.segment.disagreement import WEIGHTS, by_group, differences, overall
 from tools.segment.options import Options
 from tools.segment.segmenter import Segmenter
 
@@ -38,6 +39,15 @@ def test_weights_are_those_of_the_groups() -> None:
     assert overall(organs) == pytest.approx((1 * 0.1 + 2 * 0.4 + 3 * (0.7 + 0.2)) / 9)
     assert overall(organs, {"head": 1, "medium": 1, "tail": 1}) == pytest.approx((0.1 + 0.4 + 0.7 + 0.2) / 4)
     assert overall(organs, {"head": 0, "medium": 0, "tail": 2}) == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("names", GROUP_NAMES.values())
+def test_smaller_classes_weigh_more_however_many_groups_there_are(names: tuple[str, ...]) -> None:
+    weights = [WEIGHTS[name] for name in names]
+    assert weights == sorted(set(weights))
+    assert [overall({name: {"organ": 1.0}, "head": {"other": 0.0}}) for name in names[1:]] == [
+        pytest.approx(weight / (weight + 1)) for weight in weights[1:]
+    ]
 
 
 def test_an_image_in_which_nothing_of_weight_is_seen_has_to_be_looked_at() -> None:

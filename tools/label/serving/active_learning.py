@@ -15,6 +15,8 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.others.generic import device_list, name_to_device
 
+from scripts.group_names import GROUP_NAMES
+
 from ...segment.disagreement import WEIGHTS, by_group, overall
 from .choosing import NAME, choose, choose_mixture, is_scored
 from .features import are_features, read_features
@@ -130,7 +132,8 @@ class ByDisagreement(Strategy):
 
     def info(self) -> dict[str, Any]:
         """See Strategy.info; with the options and their defaults."""
-        return {**super().info(), "config": dict(WEIGHTS)}
+        names = group_names(self.root) or GROUP_NAMES[3]
+        return {**super().info(), "config": {name: WEIGHTS[name] for name in names}}
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """The id of the study, its score, and whether the current model gave it; None where all have a label."""
@@ -168,9 +171,10 @@ def model_hash(root: Path) -> str:
     return sha256(model) if model.exists() else ""
 
 
-def has_experts(root: Path) -> bool:
-    """Whether there is a model, and it is one of experts, of which each owns some classes."""
+def group_names(root: Path) -> tuple[str, ...]:
+    """The groups of classes of the current model, each with an expert; none without a model, or with another one."""
     from scripts.checkpoints import load_tensors
 
     model = root / "models" / "model.pt"
-    return model.exists() and "owner" in load_tensors(model)
+    owner = load_tensors(model).get("owner") if model.exists() else None
+    return () if owner is None else GROUP_NAMES.get(len(owner.unique()), ())

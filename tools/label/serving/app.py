@@ -21,7 +21,7 @@ from monailabel.utils.async_tasks.utils import tasks
 from scripts.files import read_json
 
 from .access import EVERYWHERE, OWN_NAMES, TOKEN_VARIABLE
-from .active_learning import AnyStudy, ByDisagreement, Disagreement, has_experts, unscored
+from .active_learning import AnyStudy, ByDisagreement, Disagreement, group_names, unscored
 from .choosing import MIXTURE, NAME
 from .dicom_seg import write_and_read_own_codes
 from .requests import (
@@ -185,7 +185,7 @@ class BundleApp(MONAILabelApp):
 
         Nothing is started where there is nothing to score, or where a scoring is waiting to start.
         """
-        if not has_experts(self.root):
+        if not group_names(self.root):
             return {}
         waiting = any(task["status"] == "SUBMITTED" for task in tasks("scoring"))
         if waiting or not unscored(self.root, self.features, self.datastore()):
@@ -228,7 +228,7 @@ class BundleApp(MONAILabelApp):
             raise RequestError(f"model: {self.bundle} has no model.pt yet; train first", 409)
 
     def _expect_experts(self) -> None:
-        if not has_experts(self.root):
+        if not group_names(self.root):
             found = "one without" if (self.root / "models" / "model.pt").exists() else "none yet"
             raise RequestError(f"{NAME}: expected a model with experts (DCA), found {found}; use first or random", 409)
 
