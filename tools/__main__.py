@@ -17,6 +17,7 @@ VERBS = {
     "demo": "train, evaluate and infer a bundle on the embedded phantom",
     "phantom": "make a small synthetic data set (cine heart or abdominal CT) to try everything on",
     "prepare": "check a downloaded data set and write its datalist",
+    "new": "a bundle for data of your own: from a folder of scans, a few of them labelled, to a plan and its configs",
     "doctor": "what a data set holds, and what is wrong with it: unreadable, doubled, swapped, mirrored, outlying",
     "check": "resolve a bundle's config without running it and name what is wrong with it",
     "seeds": "mean and standard deviation of the scores of several runs",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scripts.errors import UserError
 
+from ..common.bundles import expect_bundle
 from ..common.paths import BUNDLES, ROOT
 from ..segment.cases import modality_of
 from .serving.access import OWN_NAMES, TOKEN, TOKEN_VARIABLE, is_loopback
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.studies}: expected a folder of studies or a DICOMweb URL, found no such folder")
     _check_port(args.host, args.port)
     folder = (args.output or ROOT / "runs" / f"label_{Path(args.bundle).name}").absolute()
-    bundle = make_workspace(folder, BUNDLES / args.bundle, args.model, args.preset)
+    bundle = make_workspace(folder, expect_bundle(BUNDLES, args.bundle, "metadata.json"), args.model, args.preset)
     if not (bundle / "models" / "model.pt").is_file():
         print(f"note: {bundle.name} has no model.pt, so there is nothing to infer with before the first training")
     print(f"MONAI Label for {bundle.name}: http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from scripts.errors import UserError
 from scripts.files import read_json
 
+from ..common.bundles import expect_bundle
 from ..common.paths import BUNDLES
 from ..common.scratch import scratch_folder
 from ..common.sums import SUMS, expect_replaceable, write_sums
@@ -43,12 +45,12 @@ def run(args: argparse.Namespace) -> int:
     known = sorted(path.parent.parent.name for path in BUNDLES.glob("*/configs/metadata.json"))
     names = known if args.names == ["all"] else list(dict.fromkeys(args.names))
     for name in names:
-        if name not in known:
-            raise UserError(f"NAME: expected one of {', '.join(known)} or all, found {name!r}")
+        if name not in known and os.sep not in name:
+            raise UserError(f"NAME: expected one of {', '.join(known)}, the path of a bundle, or all, found {name!r}")
     if args.models is not None and len(names) > 1:
         raise UserError(f"--models: expected one bundle beside it, found {len(names)}; package them one by one")
     for name in names:
-        print(package(BUNDLES / name, args.output, args.models), flush=True)
+        print(package(expect_bundle(BUNDLES, name, "metadata.json"), args.output, args.models), flush=True)
     return 0
 
 

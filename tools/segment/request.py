@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..common.bundles import bundle_argument
 from .cases import Case, find_cases, modality_of
 from .options import Options
 
@@ -68,4 +69,4 @@ class Request:
 
     def words(self) -> list[str]:
         """The arguments of `segment` that make this request."""
-        return [str(self.source), str(self.output), "--bundle", self.bundle.name, *self.options.words()]
+        return [str(self.source), str(self.output), "--bundle", bundle_argument(self.bundle), *self.options.words()]
