@@ -53,7 +53,7 @@ def _paired(name: str, known: Mapping[str, dict[str, Any]]) -> dict[str, Any] | 
     words = _plain(name).split()
     sides = [word for word in words if word in SIDES]
     entry = known.get(" ".join(word for word in words if word not in SIDES)) if len(sides) == 1 else None
-    return None if entry is None or "side" in entry else {**entry, "side": SIDES[sides[0]]}
+    return None if entry is None else {**entry, "side": SIDES[sides[0]]}
 
 
 def _plain(name: str) -> str:

@@ -175,3 +175,15 @@ def test_every_move_is_as_likely_as_its_share():
     assert [np.mean(turns == k) for k in range(5)] == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3, 0], abs=three_sigma)
     shares, _ = np.histogram(np.rad2deg(angles), bins=4, range=(-20, 20))
     assert shares / 3000 == pytest.approx([0.25] * 4, abs=three_sigma)
+
+
+def test_slices_whose_classes_have_sides_are_turned_and_never_mirrored() -> None:
+    slice_ = torch.arange(16.0).view(1, 4, 4)
+    turns = {tuple(slice_.rot90(k, (1, 2)).flatten().tolist()) for k in range(4)}
+    mirrored = {tuple(slice_.rot90(k, (1, 2)).flip(1).flatten().tolist()) for k in range(1, 4)}
+    seen = {flips: set() for flips in (False, True)}
+    for flips, found in seen.items():
+        move = RandTurnOrRotated(["image"], degrees=0, mode=["nearest"], flips=flips).set_random_state(seed=0)
+        found |= {tuple(move({"image": slice_})["image"].flatten().tolist()) for _ in range(60)}
+    assert seen[False] == turns
+    assert seen[True] > mirrored

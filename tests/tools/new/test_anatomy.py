@@ -32,7 +32,7 @@ def test_an_unknown_name_is_told_and_gets_a_general_code_and_a_colour_of_its_own
     assert nearest > 20
 
 
-def test_a_side_is_not_added_where_the_entry_has_one() -> None:
+def test_a_name_of_both_sides_is_unknown() -> None:
     _, unknown = segments({1: "left right kidney"})
     assert unknown == ["left right kidney"]
 
