@@ -18,7 +18,8 @@ from ..common.case_files import MOST_BELOW_IN_MR, read_volume
 from ..common.findings import Findings
 
 SAMPLE = 100_000  # voxels of a case
-SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+# Structures that mirror each other. A heart's chambers do not: they differ in more than their side.
+SIDED = re.compile(r"(?<![a-z])(left|right)(?![a-z])(?![^a-z]+(ventric|atri))", re.IGNORECASE)
 AXES = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 WINDOW = (0.5, 99.5)  # percentiles of the foreground that a window of CT reaches
 
