@@ -139,3 +139,26 @@ def test_a_single_channel_is_refused_with_what_to_do(
     assert line.startswith(f"failed: scan: {tmp_path / 'scan.nii.gz'}: expected 2 channels (`in_channels`)")
     assert line.endswith("; name the files CASE_0000, CASE_0001 and so on, or list them")
     assert [path.name for path in (tmp_path / "out").iterdir()] == []
+
+
+def test_a_package_says_how_many_channels_its_model_takes(run: Run, runner: BundleRunner, tmp_path: Path) -> None:
+    words = [run.bundle.name, "--models", str(run.folder), "--output", str(tmp_path)]
+    runner.run_tool(["package", *words]).check()
+    configs = tmp_path / run.bundle.name / "configs"
+    image = json.loads((configs / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+    assert image["num_channels"] == 2
+    assert image["channel_def"] == {"0": "channel 0", "1": "channel 1"}
+    assert all(
+        json.loads((configs / f"{name}.json").read_text())["in_channels"] == 2 for name in ("train", "inference")
+    )
+
+
+def test_an_app_of_dicom_series_is_refused_when_it_is_made(run: Run, runner: BundleRunner, tmp_path: Path) -> None:
+    words = ["--bundle", run.bundle.name, "--models", str(run.folder), "--output", str(tmp_path / "apps")]
+    done = runner.run_tool(["deploy", *words])
+    assert done.code == 2
+    assert done.error.splitlines()[-1].endswith(
+        "expected a model of one channel, found 2; an app segments DICOM series, which have one: use "
+        "`python -m tools segment` with NIfTI files"
+    )
+    assert not list((tmp_path / "apps").glob("*"))

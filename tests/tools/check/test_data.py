@@ -184,3 +184,18 @@ def test_images_that_are_listed_one_by_one_are_looked_for_and_no_data_set_is(
         assert not any("dataset_dir" in line for line in error)
         problem = f"datalist: expected images, found no {tmp_path / 'none.nii.gz'}; correct the paths"
         assert any(problem in line for line in error) == missing
+
+
+def test_images_of_other_channels_than_the_config_takes(check: Check, heart_phantom: Path, data: MakeData) -> None:
+    assert "found 1 file of heart001_ED" in check(TRAIN, "--in_channels", "2")[2][1]
+    folder = data(
+        {"cases": [case | {"image": [case["image"], f"images/{case['id']}_b.nii"]} for case in cases(heart_phantom)]}
+    )
+    for number, case in enumerate(cases(folder)):
+        nib.nifti1.Nifti1Image(np.full((2, 2, 2), number, np.int16), np.eye(4)).to_filename(folder / case["image"][1])
+    assert check(TRAIN, "--in_channels", "2", data=folder)[0] == 0
+    error = check(TRAIN, data=folder)[2]
+    assert [line.split("datalist.json: ")[1].split(" of heart")[0] for line in error[1:]] == [
+        f"expected 1 channel (in_channels) of every {role} case, found 2 files"
+        for role in ("labelled", "unlabelled", "validation", "test")
+    ]
