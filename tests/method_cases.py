@@ -20,6 +20,7 @@ def small_method(
     network: dict[str, Any] | None = None,
     width: int = 2,
     seed: int = 0,
+    in_channels: int = 1,
     **options: Any,
 ) -> Method:
     """A method in training mode around a narrow U-Net (2D) or V-Net (3D) without dropout; the seed is torch's."""
@@ -30,7 +31,7 @@ def small_method(
         options={"dropout": 0.0} | (network or {}),
         style=style,
         spatial_dims=spatial_dims,
-        in_channels=1,
+        in_channels=in_channels,
         num_classes=num_classes,
         width=width,
     )
@@ -38,13 +39,18 @@ def small_method(
 
 
 def batch(
-    spatial: Sequence[int] = (32, 32), labelled: int = 2, unlabelled: int = 2, num_classes: int = 5, seed: int = 1
+    spatial: Sequence[int] = (32, 32),
+    labelled: int = 2,
+    unlabelled: int = 2,
+    num_classes: int = 5,
+    seed: int = 1,
+    channels: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """image [B_l, 1, *spatial], label [B_l, *spatial] with all classes, image_u [B_u, 1, *spatial]."""
+    """image [B_l, C_in, *spatial], label [B_l, *spatial] with all classes, image_u [B_u, C_in, *spatial]."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.arange(labelled * math.prod(spatial)).remainder(num_classes + 1).reshape(labelled, *spatial)
-    image = torch.randn(labelled, 1, *spatial, generator=generator)
-    return image, label, torch.randn(unlabelled, 1, *spatial, generator=generator)
+    image = torch.randn(labelled, channels, *spatial, generator=generator)
+    return image, label, torch.randn(unlabelled, channels, *spatial, generator=generator)
 
 
 def gradient(loss: torch.Tensor, module: nn.Module) -> torch.Tensor:

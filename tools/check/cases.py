@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from scripts.data.channels import count_fault, files_of
+from scripts.data.checks import nifti_fault
 from scripts.data.datalists import Split, images_in_two_roles, patients_by_role, read_datalist
 from scripts.errors import UserError, first_few
 from scripts.validation import read_valid
@@ -41,7 +43,7 @@ class Cases:
 
     def paths(self, role: str, key: str) -> list[Path]:
         """The files of a role's cases: their "image" or "label"."""
-        return [self.datalist.parent / str(case[key]) for case in self.roles[role] if key in case]
+        return [self.datalist.parent / file for case in self.roles[role] if key in case for file in files_of(case[key])]
 
     def patients(self, role: str) -> int:
         """The number of a role's patients."""
@@ -96,6 +98,7 @@ def read_cases(values: Values, findings: Findings) -> Cases | None:
     cases = Cases(Path(datalist_file), _classes(datalist.get("labels", {})), _by_role(datalist["cases"], patients))
     before = len(findings.problems)
     _check_roles(cases, patients, split_file, findings)
+    _check_channels(cases, values.get("in_channels", int) or 1, findings)
     if len(findings.problems) == before:  # else what depends on the split would fail, too
         split = Split(datalist_file, split_file, cast(float, percent))
         split.update({role: [dict(case) for case in found] for role, found in cases.roles.items()})
@@ -116,6 +119,22 @@ def _by_role(cases: Iterable[Case], patients: Mapping[str, Sequence[str]]) -> di
     for case in cases:
         by_patient.setdefault(case["patient"], []).append(case)
     return {role: [case for name in names for case in by_patient.get(name, [])] for role, names in patients.items()}
+
+
+def _check_channels(cases: Cases, channels: int, findings: Findings) -> None:
+    """Compare the images with `in_channels`: the number of files, and of a single one its fourth axis."""
+    for role, found in cases.roles.items():
+        files = {case["id"]: [cases.datalist.parent / file for file in files_of(case["image"])] for case in found}
+        odd = {name: own for name, own in files.items() if count_fault(own, channels)}
+        if channels > 1:
+            single = {name: own[0] for name, own in files.items() if len(own) == 1 and own[0].is_file()}
+            odd |= {name: [path] for name, path in single.items() if nifti_fault(path, channels=channels)}
+        if odd:
+            counts = first_few([f"{len(own)} file{'s' if own[1:] else ''} of {name}" for name, own in odd.items()])
+            text = f"expected {channels} channel{'s' if channels > 1 else ''} (in_channels) of every {role} case"
+            findings.problem(
+                str(cases.datalist), f"{text}, found {counts}; list a file per channel, or set in_channels"
+            )
 
 
 def _check_roles(cases: Cases, patients: Mapping[str, Sequence[str]], split_file: str, findings: Findings) -> None:

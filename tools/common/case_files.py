@@ -157,7 +157,7 @@ def build_cases(
 def _record(files: CaseFiles, labels: Mapping[int, str], root: Path, findings: Findings) -> dict[str, Any] | None:
     before = len(findings.lines)
     image, label = read_case(files, labels, findings)
-    further = [_read_further(path, files, image, findings) for path in files.further]
+    further = [read_further(path, files, image, findings) for path in files.further]
     if image is None or len(findings.lines) > before:
         return None
     case: dict[str, Any] = {"id": files.id, "patient": files.patient}
@@ -183,7 +183,7 @@ def _one_or_all(channels: list[str]) -> str | list[str]:
     return channels if channels[1:] else channels[0]
 
 
-def _read_further(path: Path, files: CaseFiles, first: Volume | None, findings: Findings) -> str:
+def read_further(path: Path, files: CaseFiles, first: Volume | None, findings: Findings) -> str:
     """Read another channel of a case and compare its grid with that of the first; its hash, empty if unreadable."""
     volume = read_volume(path, findings)
     if volume is None:
@@ -213,7 +213,7 @@ def _check_image(path: Path, image: Volume, files: CaseFiles, findings: Findings
         findings.add(path, "finite intensities", f"{bad} voxels of NaN or Inf", "export the image again")
     elif (value := image.values.flat[0]) == image.values.max() == image.values.min():
         findings.add(path, "grey values that differ", f"{value:g} in every voxel", "export the image again")
-    elif files.modality:
+    elif files.modality and not (files.modality == "CT" and files.further):  # beside CT there may be another kind
         _check_modality(path, image, files, findings)
 
 

@@ -56,7 +56,8 @@ def write_app(bundle: Path, output: Path, models: Path | None = None) -> str:
         Lines that say what was written.
 
     Raises:
-        UserError: no model, one that does not fit the bundle, or a target that is not an app to replace.
+        UserError: no model, one that does not fit the bundle or takes several channels, or a target that is not an app
+            to replace.
     """
     folder = output / f"{bundle.name}_app"
     expect_replaceable(folder, "app")
@@ -70,6 +71,12 @@ def write_app(bundle: Path, output: Path, models: Path | None = None) -> str:
         staged, app = scratch / bundle.name, scratch / folder.name
         copy_bundle(bundle, staged)
         model = add_model(source, staged)
+        channels = read_json(staged / "configs" / "inference.json", "bundle config").get("in_channels", 1)
+        if channels != 1:
+            raise UserError(
+                f"{source}: expected a model of one channel, found {channels}; an app segments DICOM series, which "
+                "have one: use `python -m tools segment` with NIfTI files"
+            )
         expect_no_machine_paths(staged, bundle)
         if not (staged / "models" / "model.ts").exists():
             export_script(staged)

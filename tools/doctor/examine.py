@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from scripts.data.channels import files_of
 from scripts.data.datalists import patients_by_role
 from scripts.errors import UserError
 from scripts.files import read_json
 from scripts.validation import problems
 
-from ..common.case_files import CaseFiles, read_case
+from ..common.case_files import CaseFiles, read_case, read_further
 from ..common.findings import Findings
 from .checks import Case, check_all, check_case
 from .facts import facts_of
@@ -67,12 +68,12 @@ def examine(
 class _Gathered(Findings):
     """Takes what reading a case finds as findings of the doctor."""
 
-    def __init__(self, image: Path, findings: list[Finding]) -> None:
+    def __init__(self, images: Sequence[Path], findings: list[Finding]) -> None:
         super().__init__()
-        self.image, self.findings = image, findings
+        self.images, self.findings = images, findings
 
     def add(self, file: Path, expected: str, found: str, fix: str) -> None:
-        kind = "image" if file == self.image else "label"
+        kind = "image" if file in self.images else "label"
         self.findings.append(Finding(ERROR, kind, str(file), expected, found, fix))
 
 
@@ -92,11 +93,12 @@ def _listed(
         if count > 1:
             found = f"{name} twice"
             findings.append(Finding(ERROR, "datalist", str(datalist), "each id once", found, "give each case its own"))
-    several = [case for case in cases if not isinstance(case["image"], str)]
-    for case in several:
-        found, fix = f"several channels of {case['id']}", "list one of them; several cannot be examined yet"
-        findings.append(Finding(ERROR, "datalist", str(datalist), "one image file per case", found, fix))
-    cases = [case for case in cases if case not in several]
+    counts = Counter(len(files_of(case["image"])) for case in cases)
+    usual = max(counts, key=lambda count: counts[count], default=1)
+    for case in cases if counts[usual] < len(cases) else ():
+        if (count := len(files_of(case["image"]))) != usual:
+            found, fix = f"{count} of {case['id']}", "list a file for each channel of every case"
+            findings.append(Finding(ERROR, "channels", str(datalist), f"{usual} channels, as of most", found, fix))
     labels = {} if ("labels",) in wrong else content.get("labels", {})
     return {int(key): name for key, name in labels.items() if int(key)}, cases
 
@@ -126,7 +128,7 @@ def _look(
     record: Mapping[str, Any], root: Path, names: Mapping[int, str], modality: Any, roles: Mapping[str, str]
 ) -> tuple[list[Finding], Case | None]:
     """Read a case's files, as `prepare` does, and measure them."""
-    image = root / str(record["image"])
+    image, *further = (root / file for file in files_of(record["image"]))
     label = (
         root / str(record["label"]) if "label" in record and names else None
     )  # without names there is no rule for it
@@ -137,17 +139,22 @@ def _look(
         problems.append(Finding(ERROR, "missing label", str(image), f"a label, of a {role} case", "none", fix))
     known = record.get("modality", modality)
     known = known if known in ("CT", "MR") else None
-    files = CaseFiles(str(record["id"]), str(record["patient"]), image, label, modality=known)
-    volumes = read_case(files, {0: "background", **names}, _Gathered(image, problems))
-    read_image, read_label = volumes
+    ids = str(record["id"]), str(record["patient"])
+    files = CaseFiles(*ids, image, label, modality=known, further=tuple(further))
+    gathered = _Gathered((image, *further), problems)
+    read_image, read_label = read_case(files, {0: "background", **names}, gathered)
+    hashes = [read_further(path, files, read_image, gathered) for path in further]
     if read_image is None:
         return problems, None
-    for key, path, volume in zip(("image", "label"), (image, label), volumes, strict=True):
-        listed = record.get("sha256", {}).get(key) if isinstance(record.get("sha256"), dict) else None
-        if volume is not None and listed is not None and listed != volume.sha256:
+    listed = record.get("sha256", {})
+    found = [*zip((image, *further), (read_image.sha256, *hashes), files_of(listed.get("image", "")), strict=False)]
+    if label is not None and read_label is not None:
+        found.append((label, read_label.sha256, listed.get("label", "")))
+    for path, own_hash, listed_hash in found:
+        if own_hash and listed_hash and own_hash != listed_hash:
             fix = "run `prepare` again if the new file is right"
-            found = "another content"
-            problems.append(Finding(WARNING, "changed file", str(path), "the file that was listed", found, fix))
+            expected = "the file that was listed"
+            problems.append(Finding(WARNING, "changed file", str(path), expected, "another content", fix))
     facts = facts_of(read_image, read_label)
     shown = str(label) if read_label is not None else None
     return problems, Case(files.id, files.patient, str(image), shown, known, role, facts)

@@ -98,10 +98,9 @@ def _read(args: argparse.Namespace, scratch: Path) -> tuple[Source, Content]:
     findings = Findings()
     source = find_cases(args.images, args.labels, args.unlabelled, args.classes, findings, args.patients)
     findings.raise_before_writing(args.images)
-    if source.stacked or len(source.channels) > 1:
-        raise UserError(
-            f"{args.images}: expected images of one channel, found {', '.join(source.channels)}; leave out the others"
-        )
+    if source.stacked:
+        channels = ", ".join(source.channels)
+        raise UserError(f"{args.images}: expected a file for each channel, found {channels} in one; split them")
     divided = divide(source.cases, args.seed)
     names = source.classes or numbers_in([case.label for case in divided.cases if case.label], findings)
     findings.raise_before_writing(args.images)

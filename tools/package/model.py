@@ -48,6 +48,7 @@ def add_model(source: Path, staged: Path) -> str:
         write_json(target / "model.json", _without_folders(about))
         for name in ("train", "inference"):
             _set_defaults(staged / "configs" / f"{name}.json", trained_settings(about), description)
+        _set_channels(staged / "configs" / "metadata.json", trained_settings(about).get("in_channels", 1))
     write_plain_settings(staged)
     network = _read_config(staged / "configs" / "inference.json").get_parsed_content("network_def")
     load_predictor(network, weights)
@@ -103,6 +104,16 @@ def _set_defaults(path: Path, trained: Mapping[str, Any], description: Path) -> 
             changed = True
     if changed:
         write_json(path, config)
+
+
+def _set_channels(path: Path, channels: int) -> None:
+    """Let the metadata name as many channels of the image as the model takes."""
+    metadata = read_json(path, "bundle's description")
+    image = metadata["network_data_format"]["inputs"]["image"]
+    if image["num_channels"] != channels:
+        image["num_channels"] = channels
+        image["channel_def"] = {str(number): f"channel {number}" for number in range(channels)}
+        write_json(path, metadata)
 
 
 def _add_script(script: Path, staged: Path) -> None:

@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="percentage under which split.json lists the labelled patients, beside their true one: what a bundle's "
         "`percent` asks for (default: %(default)g)",
     )
+    parser.add_argument(
+        "--channels",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="images of a case; 2: another contrast of the same scan, too (default: %(default)s)",
+    )
     parser.add_argument("--dicom", action="store_true", help="write test patients as DICOM series, too: OUTPUT/dicom/")
 
 
@@ -63,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         percent=args.percent,
         dicom=args.dicom,
+        channels=args.channels,
     )
     print(describe(content))
     print(f"wrote {args.output / 'datalist.json'} and {args.output / 'split.json'}")
@@ -80,6 +88,7 @@ def make_phantom(
     seed: int = 0,
     percent: float = 10.0,
     dicom: bool = False,
+    channels: int = 1,
 ) -> dict[str, Any]:
     """Make a data set in the folder `output`: images/, labels/, datalist.json, split.json; or nothing, after an error.
 
@@ -94,6 +103,7 @@ def make_phantom(
             begins with the patients of a shorter one.
         percent: percentage under which the split lists the labelled patients, beside their true one.
         dicom: write the test patients as DICOM series, too, in dicom/PATIENT/; the phases of a heart as one cine.
+        channels: 2 writes images/CASE_0000.nii.gz, what 1 writes, and CASE_0001.nii.gz, another contrast of it.
 
     Returns:
         The content of datalist.json.
@@ -105,6 +115,8 @@ def make_phantom(
     counts = dict(zip(ROLES, (cases, validation, test), strict=True))
     size = tuple(size or anatomy.SIZE)
     _check(output, counts, labelled, size, anatomy.SMALLEST, seed, percent)
+    if dicom and channels > 1:
+        raise UserError("--dicom: expected without --channels 2, since a series has one image per place; leave one out")
     patients = _patients(kind, counts)
     target = Path(os.path.abspath(output))
     with new_folder(target) as partial:
@@ -114,8 +126,8 @@ def make_phantom(
         records: list[dict[str, Any]] = []
         for code, role in enumerate(ROLES):
             for number, patient in enumerate(patients[role]):
-                with_label = role != "train" or number < labelled
-                records += _write_patient(anatomy, patient, size, [seed, code, number], with_label, partial, findings)
+                with_label, own = role != "train" or number < labelled, [seed, code, number]
+                records += _write_patient(anatomy, patient, size, own, with_label, partial, findings, channels)
         findings.raise_before_writing(partial)
         content = datalist(anatomy.NAME, anatomy.MODALITY, anatomy.LABELS, records)
         if dicom:
@@ -158,20 +170,40 @@ def _patients(kind: str, counts: dict[str, int]) -> dict[str, list[str]]:
 
 
 def _write_patient(
-    anatomy: Any, patient: str, size: Sequence[int], seed: list[int], with_label: bool, root: Path, findings: Findings
+    anatomy: Any,
+    patient: str,
+    size: Sequence[int],
+    seed: list[int],
+    with_label: bool,
+    root: Path,
+    findings: Findings,
+    channels: int,
 ) -> list[dict[str, Any]]:
     """Draw and save one patient; the records are read back from the files, as `prepare` reads those of others."""
     affine = np.diag([*np.multiply(anatomy.ORIENTATION, anatomy.spacing(size)), 1.0])
     records = []
     for phase, values, label in anatomy.draw(size, np.random.default_rng(seed)):
         case = f"{patient}_{phase}" if phase else patient
-        image_file, label_file = (root / part / f"{case}.nii.gz" for part in ("images", "labels"))
-        _save(image_file, values, affine)
+        label_file = root / "labels" / f"{case}.nii.gz"
+        first, *further = [
+            root / "images" / f"{case}{end}.nii.gz" for end in (["_0000", "_0001"] if channels > 1 else [""])
+        ]
+        _save(first, values, affine)
+        for file in further:
+            _save(file, _other_contrast(values, np.random.default_rng([*seed, 1])), affine)
         if with_label:
             _save(label_file, label, affine)
-        files = CaseFiles(case, patient, image_file, label_file if with_label else None, phase)
+        files = CaseFiles(case, patient, first, label_file if with_label else None, phase, further=tuple(further))
         records += build_cases([files], anatomy.LABELS, root, findings)
     return records
+
+
+def _other_contrast(values: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
+    """The same voxels as another sequence might show them: bright is dark, in another order, with noise of its own."""
+    low, high = np.percentile(values, (1, 99))
+    share = np.clip((values - low) / (high - low), 0, 1)
+    other = 1000 * np.sin(np.pi * (0.25 + 0.75 * share)) + rng.normal(0, 25, values.shape)
+    return np.round(other.clip(0)).astype(np.int16)
 
 
 def _save(path: Path, values: NDArray[Any], affine: NDArray[np.float64]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..common.bundles import bundle_argument
-from .cases import Case, find_cases, modality_of
+from .cases import Case, channels_of, find_cases, modality_of
 from .options import Options
 
 # Cases under way at once where the network is on a GPU: one loads, one has the network, one is written.
@@ -46,10 +46,11 @@ class Request:
         """The cases, in the same order every time.
 
         Raises:
-            UserError: nothing to segment, or two files whose results would have one name.
+            UserError: nothing to segment, channels that are missing, or images whose results would have one name.
         """
         modality = modality_of(self.bundle, self.options.settings)
-        return find_cases(self.source, self.output, modality, self.options.series)
+        channels = channels_of(self.bundle, self.options)
+        return find_cases(self.source, self.output, modality, self.options.series, channels)
 
     def ready(self, progress: bool = False) -> Ready:
         """Load the network.

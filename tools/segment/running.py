@@ -106,7 +106,7 @@ def predict_case(case: Case, scratch: Path, work: Work, progress: bool = False) 
     """
     if case.image is not None:
         _refuse_phases(work, case.source)
-        return [Prediction("", work.segmenter(case.image, progress))]
+        return [Prediction("", work.segmenter(case.image, *case.further, progress=progress))]
     assert case.series is not None
     volumes = read_volumes(case.series, work.modality)
     if len(volumes) > 1:
@@ -142,7 +142,7 @@ def _segment(volume: DicomVolume, folder: Path, case: Case, work: Work, progress
     image = folder / f"{case.name}.nii"  # its name stands in messages
     volume.to_nifti(image)
     try:
-        return work.segmenter(image, progress)
+        return work.segmenter(image, progress=progress)
     finally:
         image.unlink()
 

@@ -30,6 +30,7 @@ from scripts.settings import expect_device
 from ..common.findings import Findings
 from ..common.merging import load_config, parse_overrides
 from ..common.trained import read_description, trained_settings
+from .cases import model_file
 from .disagreement import differences, distance
 from .options import Options
 
@@ -81,8 +82,7 @@ class Segmenter:
 
     def __init__(self, bundle: Path, options: Options | None = None) -> None:
         self.options = options or Options()
-        checkpoint = self.options.model or bundle / "models"
-        checkpoint = checkpoint / "model.pt" if checkpoint.is_dir() else checkpoint
+        checkpoint = model_file(bundle, self.options.model)
         if not checkpoint.is_file():
             raise UserError(f"{checkpoint}: expected a trained model, found no such file; train first, or pass --model")
         self.weights = sha256(checkpoint)
@@ -107,16 +107,14 @@ class Segmenter:
         self.transforms = [step for step in steps if not isinstance(step, Activationsd | SaveImaged)]
         self.alone = threading.Lock()
 
-    def __call__(self, image: Path, progress: bool = False) -> Result:
-        """Segment one image; `progress` shows a bar over the parts of the image.
+    def __call__(self, *files: Path, progress: bool = False) -> Result:
+        """Segment one image: a file, or one per channel; `progress` shows a bar over the parts of the image.
 
         Raises:
-            UserError: an image that cannot be read, or of another modality.
+            UserError: an image that cannot be read, of another modality or of other channels.
         """
-        from scripts.inference.images import find_images
-
         dataset = copy.copy(self.dataset)  # its own, since another thread may load another image
-        dataset.data = find_images(image, self.key)
+        dataset.data = [{self.key: [*map(str, files)]}]
         item = dict(dataset[0])
         with self.alone, torch.no_grad():
             self.inferer.progress = progress

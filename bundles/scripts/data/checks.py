@@ -39,13 +39,14 @@ class Fault(NamedTuple):
         return f"expected {self.expected}, found {self.found}; {self.mend}"
 
 
-def nifti_fault(path: Path, one_spacing: bool = False) -> Fault | None:
+def nifti_fault(path: Path, one_spacing: bool = False, channels: int = 1) -> Fault | None:
     """What keeps a NIfTI file from being a volume that training and inference read alike; only its header is read.
 
     Args:
         path: the file, NIfTI-1 or NIfTI-2, compressed if its name ends in .gz.
         one_spacing: whether the header's two spacings (pixdim and affine) have to agree; where the image is resampled,
             it matters which of them is true.
+        channels: that the file has to hold, of more than one along a fourth axis.
     """
     import nibabel as nib  # here, so that reading lists stays light
 
@@ -63,7 +64,7 @@ def nifti_fault(path: Path, one_spacing: bool = False) -> Fault | None:
     if not isinstance(image, nib.nifti1.Nifti1Pair):  # NIfTI-2 is one, too
         return Fault(expected, f"a {type(image).__name__}", "convert it to NIfTI")
     held = path.stat().st_size * (MOST_PACKED if path.name.lower().endswith(".gz") else 1)
-    return image_fault(image, held, one_spacing)
+    return image_fault(image, held, one_spacing, channels)
 
 
 @contextlib.contextmanager
@@ -109,16 +110,16 @@ def file_fault(path: Path) -> Fault | None:
     return Fault("a 3D NIfTI volume", found, "restore the file, or correct the path")
 
 
-def image_fault(image: Any, held: int, one_spacing: bool = False) -> Fault | None:
+def image_fault(image: Any, held: int, one_spacing: bool = False, channels: int = 1) -> Fault | None:
     """What keeps the header of nibabel's image of a NIfTI file from being used (see `nifti_fault`).
 
     Args:
         image: of which no voxel has been read.
         held: bytes that the file, decompressed, has at most. nibabel would take memory for all that a header says.
-        one_spacing: see `nifti_fault`.
+        one_spacing, channels: see `nifti_fault`.
     """
-    zooms = image.header.get_zooms()
-    fault = grid_fault(image.shape, image.get_data_dtype(), image.affine, zooms, one_spacing)
+    zooms = image.header.get_zooms()[:3]
+    fault = grid_fault(image.shape, image.get_data_dtype(), image.affine, zooms, one_spacing, channels)
     size = math.prod(image.shape) * image.get_data_dtype().itemsize
     if fault is None and size > held:
         found = f"a truncated or otherwise unreadable file ({size} bytes by its header, which it cannot hold)"
@@ -141,13 +142,21 @@ def name_fault(path: Path, start: bytes) -> Fault | None:
 
 
 def grid_fault(
-    shape: Sequence[int], kind: np.dtype[Any], affine: Any, spacing: Sequence[float], one_spacing: bool = False
+    shape: Sequence[int],
+    kind: np.dtype[Any],
+    affine: Any,
+    spacing: Sequence[float],
+    one_spacing: bool = False,
+    channels: int = 1,
 ) -> Fault | None:
     """What keeps the grid of a volume and the type of its voxels from being used (see `nifti_fault`)."""
     expected = "a 3D NIfTI volume"
-    if len(shape) != 3:
-        size = " x ".join(map(str, shape))
-        return Fault(expected, f"{len(shape)}D ({size})", "export the file as one 3D volume")
+    size = f"{len(shape)}D ({' x '.join(map(str, shape))})"
+    if channels > 1 and (len(shape) != 4 or shape[3] != channels):
+        expected = f"{channels} channels (`in_channels`), a file for each or one whose fourth axis holds them"
+        return Fault(expected, f"one file of {size}", "name the files CASE_0000, CASE_0001 and so on, or list them")
+    if channels == 1 and len(shape) != 3:
+        return Fault(expected, size, "export the file as one 3D volume")
     if 0 in shape:
         return Fault(expected, f"no voxel (shape {tuple(shape)})", AGAIN)
     if kind.kind not in "iuf":

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import UserError, first_few
 from ..files import sha256
 from ..validation import read_valid
+from .channels import files_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,21 +42,17 @@ def read_datalist(path: str | Path) -> dict[str, Any]:
     """A datalist as its schema has it: "cases", and "labels", "name", "modality" where it says them.
 
     Raises:
-        UserError: no datalist, two cases of one id, several channels, or an image that stands in it under two patients.
+        UserError: no datalist, two cases of one id, or an image that stands in it under two patients.
     """
     content = read_valid(path, "datalist", "datalist", "correct it (docs/how-to/datalist.md) or prepare the data anew")
     ids = Counter(case["id"] for case in content["cases"])
     twice = [name for name, count in ids.items() if count > 1]
     if twice:
         raise UserError(f"{path}: expected every id once, found {first_few(twice)} more often; give each case its own")
-    if several := [case["id"] for case in content["cases"] if not isinstance(case["image"], str)]:
-        raise UserError(
-            f"{path}: expected one image file per case, found several channels of {first_few(several)}; training on "
-            "several channels is not possible yet, list one of them"
-        )
     patients: dict[str, set[str | int]] = {}
     for case in content["cases"]:
-        patients.setdefault(os.path.normpath(case["image"]), set()).add(case["patient"])
+        for file in files_of(case["image"]):
+            patients.setdefault(os.path.normpath(file), set()).add(case["patient"])
     shared = [f"{image} of {first_few(sorted(map(str, of)))}" for image, of in patients.items() if len(of) > 1]
     if shared:
         raise UserError(f"{path}: expected every image under one patient, found {first_few(shared)}; correct the list")
@@ -104,8 +101,8 @@ def load_split(datalist: str | Path, split: str | Path, percent: float) -> dict[
 
     Returns:
         "labelled", "unlabelled", "validation", "test": lists of {"id", "image", "label", "spacing", "modality"}
-        with absolute paths, without what the datalist does not say; an unlabelled case has no "label", whether or not a
-        file exists.
+        with absolute paths (a list of them for several channels), without what the datalist does not say; an unlabelled
+        case has no "label", whether or not a file exists.
 
     Raises:
         UserError: a missing file, patients with two roles, a percentage that gives no patient, patients of the split
@@ -171,9 +168,10 @@ def copies_across_roles(
         Groups of (id, role), the role of both that train being "training".
     """
     files = [
-        (root / case["image"], "training" if role in ("labelled", "unlabelled") else role, case["id"])
+        (root / file, "training" if role in ("labelled", "unlabelled") else role, case["id"])
         for role, cases in roles.items()
         for case in cases
+        for file in files_of(case["image"])
     ]
     groups = [[file for file in files if os.path.isfile(file[0])]]  # False, too, of a name that no disk can hold
     for of in (lambda path: path.stat().st_size, _middle, sha256):
@@ -182,7 +180,8 @@ def copies_across_roles(
             for file in group:
                 alike.setdefault((number, of(file[0])), []).append(file)
         groups = [group for group in alike.values() if _is_leak(group)]
-    return [[(name, role) for _, role, name in group] for group in groups]
+    cases = ([(name, role) for _, role, name in group] for group in groups)
+    return [*map(list, dict.fromkeys(tuple(dict.fromkeys(group)) for group in cases))]  # once, of several channels
 
 
 def _is_leak(files: Sequence[tuple[Path, str, str]]) -> bool:
@@ -246,7 +245,9 @@ def _labelled_patients(
 
 
 def _item(case: Mapping[str, Any], root: Path, with_label: bool) -> dict[str, Any]:
-    item = {"id": case["id"], "image": str(root / case["image"])}
+    image = case["image"]
+    joined = str(root / image) if isinstance(image, str) else [str(root / file) for file in image]
+    item = {"id": case["id"], "image": joined}
     if "spacing" in case:
         item["spacing"] = list(case["spacing"])
     if "modality" in case:

@@ -47,7 +47,7 @@ def keep_volumes(
     """The cases after their deterministic transforms, kept in memory or in a store; the values are the same.
 
     Args:
-        data: items {"image": path, "label": path where there is one, and other plain values}.
+        data: items {"image": path or one per channel, "label": path where there is one, and other plain values}.
         transform: the deterministic transforms.
         cache_dir: folder of the store, shared with other runs; None keeps the volumes in memory (MONAI's CacheDataset).
         cache_rate: share of the volumes that are kept in memory; the others are computed whenever they are drawn.
@@ -128,10 +128,14 @@ class StoredVolumes(Dataset[Any]):
 def _hashed(item: Mapping[str, Any]) -> dict[str, Any]:
     """The item with the hash of each file instead of its path."""
     try:
-        return {key: sha256(value) if key in FILES else value for key, value in item.items()}
+        return {key: _hash(value) if key in FILES else value for key, value in item.items()}
     except OSError as error:
         found = error.strerror or error
         raise UserError(f"{error.filename}: expected a readable image, found: {found}; restore the file") from None
+
+
+def _hash(files: Any) -> str | list[str]:
+    return [sha256(file) for file in files] if isinstance(files, list) else sha256(files)
 
 
 def write_entry(folder: Path, item: Mapping[str, Any], about: Mapping[str, Any]) -> None:

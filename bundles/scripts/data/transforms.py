@@ -24,7 +24,8 @@ from monai.transforms import (
 from torch.nn.functional import affine_grid, grid_sample
 
 from ..errors import UserError, first_line
-from .checks import LARGEST_SHIFT, NIFTI, check_modality, grid_shift, intensity_fault, nifti_fault, reading
+from .channels import check_intensities, count_fault, expect_grid, files_of, joined
+from .checks import NIFTI, nifti_fault, reading
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 class LoadCased(MapTransform):
     """Load "image" and, where the item has one, "label", and check them once, before anything is computed.
 
-    Both become [1, *spatial] float32 MetaTensors with their affine. A "spacing" (mm per axis) in the item goes into
-    their meta data; other keys pass through.
+    They become float32 MetaTensors with their affine, [C, *spatial] and [1, *spatial]. A "spacing" (mm per axis) in the
+    item goes into their meta data; other keys pass through. The image is a file, or a list of one per channel.
 
     Args:
         num_classes: K; labels must hold whole numbers 0..K.
@@ -41,11 +42,12 @@ class LoadCased(MapTransform):
         modality: what an item without a "modality" of its own is taken for. "CT" makes sure that an image holds
             Hounsfield units; None takes any numbers.
         one_spacing: whether pixdim and affine of a NIfTI header have to agree (see `checks.nifti_fault`).
+        in_channels: C. Several lie in a file each, or in one along its last axis; their modality is not checked.
 
     Raises:
-        UserError: a file that is missing, truncated or not an image; a wrong number of axes; an affine that cannot be
-            used; NaN or infinity; an image of one grey value or of another modality; a label of another shape or place
-            than its image, or with other values.
+        UserError: a file that is missing, truncated or not an image; a wrong number of axes or channels; an affine that
+            cannot be used; NaN or infinity; an image of one grey value or of another modality; a label or a channel of
+            another shape or place than its image, or a label with other values.
 
     Example:
         >>> item = LoadCased(num_classes=2)({"image": "image.nii.gz", "label": "label.nii.gz"})
@@ -54,43 +56,54 @@ class LoadCased(MapTransform):
     """
 
     def __init__(
-        self, num_classes: int, spatial_dims: int = 3, modality: str | None = None, one_spacing: bool = False
+        self,
+        num_classes: int,
+        spatial_dims: int = 3,
+        modality: str | None = None,
+        one_spacing: bool = False,
+        in_channels: int = 1,
     ) -> None:
         super().__init__(("image", "label"), allow_missing_keys=True)
+        self.in_channels = in_channels
         self.modality, self.one_spacing = modality, one_spacing
         self.num_classes = num_classes
         self.spatial_dims = spatial_dims
         self.load = LoadImage(image_only=True, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """{"image": path, "label": path} to the same with tensors."""
-        item = dict(data)
-        for key in self.key_iterator(item):
-            item[key] = self._read(str(data[key]))
+        """{"image": path or a list of them, "label": path} to the same with tensors."""
+        item, files = dict(data), files_of(data["image"])
+        item["image"] = self._read_image(files)
+        if "label" in item:
+            item["label"] = self._read(str(data["label"]))
         for key in self.key_iterator(item):
             if "spacing" in item:  # some published files carry it in a header field that their affine contradicts
                 item[key].meta["spacing"] = item["spacing"]
         if self.modality is not None:
             item.setdefault("modality", self.modality)
-        if fault := intensity_fault(item["image"]):
-            raise UserError(f"{data['image']}: {fault}")
-        check_modality(item["image"], item.get("modality"), str(data["image"]))
+        check_intensities(item["image"], files, item.get("modality"))
         if "label" in item:
             self._check_label(item["image"], item["label"], str(data["label"]))
         return item
 
-    def _read(self, path: str) -> torch.Tensor:
+    def _read_image(self, files: Sequence[str]) -> MetaTensor:
+        if fault := count_fault(files, self.in_channels):
+            raise UserError(f"{files[0]}: {fault}")
+        own = self.in_channels if len(files) == 1 else 1
+        return joined([self._read(file, own) for file in files], files)
+
+    def _read(self, path: str, channels: int = 1) -> MetaTensor:
         is_volume = self.spatial_dims == 3 and path.lower().endswith(NIFTI)
-        if is_volume and (fault := nifti_fault(Path(path), self.one_spacing)):
+        if is_volume and (fault := nifti_fault(Path(path), self.one_spacing, channels)):
             raise UserError(f"{path}: {fault}")
         with reading(Path(path)):
             try:
-                image: torch.Tensor = self.load(path)
+                image: MetaTensor = self.load(path)
             except Exception as error:  # each reader and decompressor raises its own
                 reason = first_line(error.__cause__ or error)
                 raise UserError(f"{path}: expected a readable image, found: {reason}; replace the file") from None
         # MONAI's readers take a fourth axis for channels.
-        shape = tuple(image.shape[1:]) if len(image) == 1 else (*image.shape[1:], len(image))
+        shape = tuple(image.shape[1:]) if len(image) == channels else (*image.shape[1:], len(image))
         if len(shape) != self.spatial_dims:
             raise UserError(
                 f"{path}: expected an image of {self.spatial_dims} axes, found shape {shape}; "
@@ -99,17 +112,7 @@ class LoadCased(MapTransform):
         return image
 
     def _check_label(self, image: MetaTensor, label: MetaTensor, path: str) -> None:
-        if image.shape[1:] != label.shape[1:]:
-            raise UserError(
-                f"{path}: expected the shape of its image {tuple(image.shape[1:])}, found {tuple(label.shape[1:])}; "
-                "resample the label onto the image's grid"
-            )
-        shift = grid_shift(image.affine, label.affine, image.shape[1:])
-        if shift > LARGEST_SHIFT:
-            raise UserError(
-                f"{path}: expected the affine of its image, found one that moves a corner by {shift:.4g} mm; "
-                "resample the label onto the image's grid, or correct its header"
-            )
+        expect_grid(label, image, path, "its image", "resample the label onto the image's grid")
         wrong = [v for v in label.unique().tolist() if v not in range(self.num_classes + 1)]
         if wrong:
             raise UserError(

@@ -49,9 +49,9 @@ def test_copies_in_one_role_and_files_that_agree_in_their_middle_are_no_leak(fol
     ("changes", "found"),
     [
         ({"id": 5}, r"cases\[0\]\.id: expected text in one line, found 5"),
-        ({"image": "a\0.nii"}, r"cases\[0\]\.image: expected text in one line"),
-        ({"image": "a\n.nii"}, r"cases\[0\]\.image: expected text in one line"),
-        ({"image": "a\ud800.nii"}, r"cases\[0\]\.image: expected text in one line, found 'a\\ud800\.nii'"),
+        ({"image": "a\0.nii"}, r"cases\[0\]\.image: expected a path"),
+        ({"image": "a\n.nii"}, r"cases\[0\]\.image: expected a path"),
+        ({"image": "a\ud800.nii"}, r"cases\[0\]\.image: expected a path.*, found 'a\\ud800\.nii'"),
         (
             {"patient": "p\u202e1"},
             r"cases\[0\]\.patient: expected text in one line, or a whole number, found 'p\\u202e1'",

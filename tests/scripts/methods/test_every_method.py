@@ -9,6 +9,7 @@ import torch
 from scripts.losses import segmentation_loss
 from scripts.methods import METHODS, create_method, create_predictor
 from scripts.methods.supervised import Supervised
+from scripts.networks import Encoder
 from tests.method_cases import batch, fixed_normalisation, small_method
 from tests.tiny_training import fingerprint
 
@@ -58,6 +59,18 @@ def test_a_step_in_3d_moves_the_predictor(name):
     before = [p.clone() for p in method.predictor.parameters()]
     train(method, sgd(method), 1, spatial=(32, 16, 16))
     assert sum(not torch.equal(b, p) for b, p in zip(before, method.predictor.parameters(), strict=True)) > 10
+
+
+@everyone
+@pytest.mark.parametrize("spatial", [(32, 32), (32, 16, 16)], ids=["2d", "3d"])
+def test_a_step_learns_from_every_channel(name, spatial):
+    method = small_method(name, len(spatial), in_channels=2)
+    encoder = next(part for part in method.predictor.modules() if isinstance(part, Encoder))
+    first = next(part for part in encoder.modules() if isinstance(part, torch.nn.modules.conv._ConvNd))
+    before, optimizer = first.weight.detach().clone(), sgd(method)
+    for progress in (0.0, 0.6):
+        assert one_step(method, optimizer, batch(spatial, channels=2), progress)["loss"].isfinite()
+    assert (first.weight != before).flatten(2).any(2).any(0).tolist() == [True, True]
 
 
 @everyone

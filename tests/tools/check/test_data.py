@@ -219,3 +219,18 @@ def test_in_volumes_it_is_the_spacing_that_counts(check: Check, abdomen_phantom:
     noted = {line.split()[2] for line in printed.splitlines() if "resampling may lose it" in line}
     assert {"12", "13"} <= noted  # the adrenals
     assert "6" not in noted  # the liver
+
+
+def test_images_of_other_channels_than_the_config_takes(check: Check, heart_phantom: Path, data: MakeData) -> None:
+    assert "found 1 file of heart001_ED" in check(TRAIN, "--in_channels", "2")[2][1]
+    folder = data(
+        {"cases": [case | {"image": [case["image"], f"images/{case['id']}_b.nii"]} for case in cases(heart_phantom)]}
+    )
+    for number, case in enumerate(cases(folder)):
+        nib.nifti1.Nifti1Image(np.full((2, 2, 2), number, np.int16), np.eye(4)).to_filename(folder / case["image"][1])
+    assert check(TRAIN, "--in_channels", "2", data=folder)[0] == 0
+    error = check(TRAIN, data=folder)[2]
+    assert [line.split("datalist.json: ")[1].split(" of heart")[0] for line in error[1:]] == [
+        f"expected 1 channel (in_channels) of every {role} case, found 2 files"
+        for role in ("labelled", "unlabelled", "validation", "test")
+    ]

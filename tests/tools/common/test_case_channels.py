@@ -10,8 +10,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.data.datalists import read_datalist
-from scripts.errors import UserError
 from scripts.files import write_json
 from scripts.validation import problems
 from tests.tools.acdc_download import AFFINE, SHAPE, save
@@ -93,12 +91,17 @@ def test_fault_of_any_channel_is_told_and_gives_no_record(
     assert message in line
 
 
-def test_readers_of_one_channel_say_so(files: CaseFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_reads_every_channel(files: CaseFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(tmp_path / "datalist.json", written(files, tmp_path)[0])
-    with pytest.raises(UserError, match=r"expected one image file per case, found several channels of a; training on"):
-        read_datalist(tmp_path / "datalist.json")
-    assert main(["doctor", "--dataset", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
-    assert "several channels of a" in capsys.readouterr().out
+    doctor = ["doctor", "--dataset", str(tmp_path), "--output", str(tmp_path / "out")]
+    main(doctor)
+    assert " 0 errors" in capsys.readouterr().out
+    shift(tmp_path / "flair.nii.gz")
+    assert main(doctor) == 2
+    found = capsys.readouterr().out
+    assert "flair.nii.gz: expected the first channel's affine" in found
+    assert "changed file" in found
+    assert found.count("flair.nii.gz") > 1
 
 
 def test_channels_of_one_file_are_refused(tmp_path: Path) -> None:

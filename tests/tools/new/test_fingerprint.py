@@ -70,7 +70,14 @@ def test_the_foreground_is_what_lies_under_the_labels(folder: Path) -> None:
 
 
 def test_paired_structures_have_sides_and_chambers_of_the_heart_have_not(folder: Path) -> None:
-    names = ["left_kidney", "Lung, Right", "left atrium", "Right-ventricular cavity", "leftover", "left lateral ventricle"]
+    names = [
+        "left_kidney",
+        "Lung, Right",
+        "left atrium",
+        "Right-ventricular cavity",
+        "leftover",
+        "left lateral ventricle",
+    ]
     named = content(labels={str(c): name for c, name in enumerate(["background", *names])})
     for case in named["cases"][:2]:
         case["voxels"] = {str(c): 1 for c in range(1, 7)}

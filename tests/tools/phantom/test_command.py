@@ -215,3 +215,22 @@ def test_command_line_makes_the_data_set_and_says_where(tmp_path: Path, capsys: 
     assert str(output / "split.json") in printed
     assert {path.name for path in output.iterdir()} == {"images", "labels", "datalist.json", "split.json"}
     assert [path.name for path in output.parent.iterdir()] == ["p"]
+
+
+def test_two_channels_are_the_scan_and_another_contrast_of_it(tmp_path: Path) -> None:
+    make_phantom("heart", tmp_path / "one", **TINY_HEART)
+    make_phantom("heart", tmp_path / "two", **TINY_HEART, channels=2)
+    for single, case in zip(read(tmp_path / "one")["cases"], read(tmp_path / "two")["cases"], strict=True):
+        assert case["image"] == [f"images/{case['id']}_000{number}.nii.gz" for number in (0, 1)]
+        first, second = (voxels(tmp_path / "two" / file) for file in case["image"])
+        np.testing.assert_array_equal(first, voxels(tmp_path / "one" / single["image"]))
+        correlation = np.corrcoef(first.ravel(), second.ravel())[0, 1]
+        assert abs(correlation) < 0.98
+        assert second.std() > 100  # where the noise of a voxel is 25
+
+
+def test_channels_and_dicom_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["phantom", "--kind", "heart", "--output", str(tmp_path / "a"), "--channels", "2", "--dicom"]
+    assert main(words) == 2
+    assert "--dicom: expected without --channels 2" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from scripts.errors import UserError
+from scripts.files import write_json
+from tests.bundle_commands import ACDC
 from tests.tools.dicom_files import write_series
-from tools.segment.cases import find_cases
+from tools.segment.cases import channels_of, find_cases
+from tools.segment.options import Options
 
 AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
 VALUES = np.broadcast_to(np.arange(12), (8, 8, 12)).astype(np.int16)
@@ -71,3 +74,34 @@ def test_nothing_there(tmp_path: Path) -> None:
         names(tmp_path / "nowhere")
     with pytest.raises(UserError, match="expected DICOM images, found none"):
         names(tmp_path)
+
+
+def test_channels_are_files_of_one_case_named_without_their_number(tmp_path: Path) -> None:
+    touch(*(tmp_path / folder / f"a_000{number}.nii.gz" for folder in ("x", "y") for number in (0, 1)))
+    cases = find_cases(tmp_path, tmp_path / "out", "MR", None, channels=2)
+    assert [case.name for case in cases] == ["x_a", "y_a"]
+    assert [cases[0].image, *cases[0].further] == sorted((tmp_path / "x").iterdir())
+    assert names(tmp_path) == ["x_a_0000", "x_a_0001", "y_a_0000", "y_a_0001"]
+
+
+def test_a_case_is_another_one_if_any_channel_is(tmp_path: Path) -> None:
+    touch(tmp_path / "a_0000.nii.gz", tmp_path / "a_0001.nii.gz")
+    (before,) = find_cases(tmp_path, tmp_path / "out", "MR", None, channels=2)
+    identity = before.identity
+    (tmp_path / "a_0001.nii.gz").write_bytes(b"other")
+    assert before.identity != identity
+
+
+def test_series_have_one_channel(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", VALUES, AFFINE)
+    with pytest.raises(UserError, match=r"expected NIfTI images of 2 channels \(`in_channels`\), found DICOM series"):
+        find_cases(tmp_path, tmp_path / "out", "CT", None, channels=2)
+
+
+@pytest.mark.parametrize(("trained", "settings", "channels"), [(None, [], 1), (4, [], 4), (4, ["in_channels=2"], 2)])
+def test_the_user_goes_before_the_model_and_the_model_before_the_bundle(
+    trained: int | None, settings: list[str], channels: int, tmp_path: Path
+) -> None:
+    if trained:
+        write_json(tmp_path / "model.json", {"inference": {"in_channels": trained}})
+    assert channels_of(ACDC, Options(model=tmp_path, settings=settings)) == channels

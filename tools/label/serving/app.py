@@ -53,6 +53,7 @@ class BundleApp(MONAILabelApp):
         self.features = Path(app_dir) / "features" / hashlib.sha256(studies.encode()).hexdigest()[:16]
         metadata = read_json(self.root / "configs" / "metadata.json", "bundle's metadata")
         self.classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+        self.channels = read_json(self.root / "configs" / "inference.json", "bundle config").get("in_channels", 1)
         names = [name.lower() for _, name in sorted(self.classes.items(), key=lambda item: int(item[0]))]
         write_and_read_own_codes(self.root)
         super().__init__(
@@ -90,7 +91,7 @@ class BundleApp(MONAILabelApp):
         from scripts.errors import UserError
 
         try:
-            LoadCased(num_classes=len(self.classes) - 1)(dict(files.items()))
+            LoadCased(num_classes=len(self.classes) - 1, in_channels=self.channels)(dict(files.items()))
         except UserError as error:
             raise RequestError(str(error).replace(str(list(files.values())[-1]), what), 422) from None
 

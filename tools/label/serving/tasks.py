@@ -88,15 +88,19 @@ class Infer(BundleInferTask):
 
         image = data[self.key_image]
         name = os.path.basename(str(image.meta.get("filename_or_obj", "the image")))
-        if image.ndim != 4 or len(image) != 1:
-            raise RequestError(f"{name}: expected an image of 3 axes, found shape {tuple(image.shape)}", 422)
-        if fault := intensity_fault(image):
-            raise RequestError(f"{name}: {fault}", 422)
+        channels = self.bundle_config.get("in_channels", 1)
+        if image.ndim != 4 or len(image) != channels:
+            kind = "3 axes" if channels == 1 else f"3 axes and {channels} channels, in one NIfTI file"
+            raise RequestError(f"{name}: expected an image of {kind}, found shape {tuple(image.shape)}", 422)
+        for channel in image:
+            if fault := intensity_fault(channel):
+                raise RequestError(f"{name}: {fault}", 422)
         volume = float(image.numel() * torch.linalg.det(image.affine[:3, :3]).abs())
         if not 0 < volume <= MOST_VOLUME:  # resampled, it would fill the memory, or be empty
             raise RequestError(f"{name}: expected an image of at most {MOST_VOLUME:g} mm3, found {volume:g} mm3", 422)
         modality = self.bundle_config.get_parsed_content("dataset::modality", default=None)
-        check_modality(image, modality, name)
+        if channels == 1:
+            check_modality(image, modality, name)
         return data
 
     def _get_network(self, device: str, data: Any) -> torch.nn.Module:

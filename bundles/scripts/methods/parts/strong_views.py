@@ -8,14 +8,14 @@ from .mixing import picked, random_boxes
 
 
 def change_intensities(image: torch.Tensor, strength: float) -> torch.Tensor:
-    """[B, C_in, *spatial] with each image's brightness, then contrast, scaled by factors of up to 1 +- strength.
+    """[B, C_in, *spatial] with each channel's brightness, then contrast, scaled by factors of up to 1 +- strength.
 
-    Brightness scales intensities, contrast their distance from the image's mean.
+    Brightness scales intensities, contrast their distance from the channel's mean. Each channel has factors of its own.
     """
-    shape = [2, len(image), *[1] * (image.dim() - 1)]
+    shape = [2, *image.shape[:2], *[1] * (image.dim() - 2)]
     brightness, contrast = image.new_empty(shape).uniform_(1.0 - strength, 1.0 + strength)
     image = image * brightness
-    mean = image.mean(list(range(1, image.dim())), keepdim=True)
+    mean = image.mean(list(range(2, image.dim())), keepdim=True)
     return mean + (image - mean) * contrast
 
 
