@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 BUILT_IN = ("dca_acdc", "dca_amos", "dca_synapse")
 SHOWN = 5  # warnings of one kind
+NEVER_ACCEPTED = ("image", "label", "leakage")  # the training would fail, or its scores be wrong
 FEWEST_STEPS, MOST_STEPS = 100, 30_000
 OF_THE_TIME = 0.85  # of the hours for steps; validation, loading and saving take the rest
 
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hours", type=float, help="time of one training on this machine; default: 1,500 or 1,000 steps"
     )
     parser.add_argument("--memory", type=float, help="GiB that a training may take; default: what is free here")
+    parser.add_argument("--accept", nargs="+", default=[], metavar="KIND", help="findings that are not to end it")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of validation patients (default: %(default)s)")
     parser.add_argument("--no-trial", action="store_true", help="plan without training a few steps to measure them")
     parser.add_argument(
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     target = _target(args)
     with TemporaryDirectory() as scratch:
         source, content = _read(args, Path(scratch))
-        _examine(content, Path(scratch))
+        _examine(content, Path(scratch), args.accept)
         return _write(args, target, source, content, Path(scratch))
 
 
@@ -130,7 +132,7 @@ def _expect_whole(names: Mapping[int, str], file: Path) -> None:
         raise UserError(f"{file}: expected the classes 1, 2, ... without gaps, found {found}; renumber the labels")
 
 
-def _examine(content: Content, scratch: Path) -> None:
+def _examine(content: Content, scratch: Path, accepted: Sequence[str]) -> None:
     """The doctor's findings: errors end it, warnings are shown. Copies that train both only count twice: a warning."""
     from tqdm import tqdm
 
@@ -139,13 +141,17 @@ def _examine(content: Content, scratch: Path) -> None:
 
     with tqdm(total=len(content.datalist["cases"]), unit=" cases", disable=not sys.stderr.isatty()) as bar:
         found, _ = examine(scratch / "datalist.json", scratch / "split.json", content.percent, 2, bar.update)
-    found = [replace(one, severity=WARNING) if one.kind == "duplicate image" else one for one in found]
+    if odd := [kind for kind in accepted if kind in NEVER_ACCEPTED or all(one.kind != kind for one in found)]:
+        kinds = ", ".join(sorted({one.kind for one in found} - set(NEVER_ACCEPTED))) or "nothing"
+        raise UserError(f"--accept: expected kinds of findings that may be accepted ({kinds}), found {', '.join(odd)}")
+    found = [replace(one, severity=WARNING) if one.kind in ("duplicate image", *accepted) else one for one in found]
     for line in listed(found, SHOWN):
         print(line)
     errors = sum(finding.severity == ERROR for finding in found)
     if errors:
         raise UserError(
-            f"{content.name}: expected a sound data set, found {errors} errors (above); nothing was written"
+            f"{content.name}: expected a sound data set, found {errors} errors (above); mend them, or where "
+            "one is wrong, say `--accept KIND`; nothing was written"
         )
 
 

@@ -16,6 +16,7 @@ FEWEST_SLICES = 16  # of a volume: fewer do not fill the smallest patch
 ANISOTROPIC, THICK = 3.0, 5.0  # spacing from slice to slice: times that within a slice, and mm
 LARGEST_PATCH = {"cpu": 64, "cuda": 96}  # voxels of an edge
 LARGEST_SLICE = {"cpu": 128, "cuda": 256}
+ELONGATED = 1.5  # length to width, up to which slices are stretched to squares
 SMALLEST = {2: 32, 3: 32}  # voxels of an edge, below which nothing shrinks
 COVERS = 0.5  # of the median scan's extent, along each axis, that a patch has to see
 FINER = 0.97  # a spacing shrinks in such steps
@@ -133,9 +134,11 @@ def _scaling(found: Fingerprint, modality: str, decide: Any) -> dict[str, Any]:
 def _image_size(found: Fingerprint, largest: int, decide: Any) -> tuple[int, ...]:
     axis = 2 if found.slices is None else found.slices
     plane = [n for i, n in enumerate(found.shape) if i != axis]
+    edges = [max(plane)] * 2 if max(plane) <= ELONGATED * min(plane) else plane
     shrink = min(1.0, largest / max(plane))
-    height, width = (max(SMALLEST[2], _grains(n * shrink)) for n in plane)
+    height, width = (max(SMALLEST[2], _grains(n * shrink)) for n in edges)
     why = f"{plane[0]:g} x {plane[1]:g} in the median scan, at most {largest} on this machine, multiples of {GRAIN}"
+    why += "; square, so that slices can be turned by 90 degrees" if height == width else ""
     decide("image size", f"{height} x {width}", why, f'--image_size "[{height},{width}]"')
     return height, width
 

@@ -15,6 +15,7 @@ import pytest
 from tests.bundle_commands import EVALUATE, INFER, TINY_3D, TRAIN
 from tests.bundle_runner import BundleRunner
 from tools.__main__ import main
+from tools.phantom.command import make_phantom
 
 TINY_2D = ["--image_size", "[32,32]", "--width", "4", "--amp", "false"]
 STEPS = ["--steps", "4", "--val_steps", "2"]
@@ -44,7 +45,7 @@ def config(bundle: Path, name: str) -> Any:
     return json.loads((bundle / "configs" / f"{name}.json").read_text())
 
 
-KINDS = ["2D MR, 2 classes", "3D CT, 13 classes", "3D binary"]
+KINDS = ["2D MR, 2 classes", "3D CT, 13 classes", "3D MR, 4 classes, 2 channels", "3D binary"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -59,6 +60,13 @@ def made(
     if request.param == "2D MR, 2 classes":
         found = [*folders(heart_phantom, folder, lambda v: np.minimum(v, 2)), *names(folder, "blood", "myocardium")]
         tiny, count = TINY_2D, 2
+    elif request.param == "3D MR, 4 classes, 2 channels":
+        phantom = folder / "two"
+        make_phantom("heart", phantom, cases=3, labelled=2, validation=1, test=0, size=(64, 64, 6), channels=2)
+        halves = np.arange(6) >= 3  # the left ventricle is two classes
+        found = [*folders(phantom, folder, lambda v: v + halves * (v == 3)), *names(folder, "a", "b", "c", "d")]
+        found += ["--dims", "3"]
+        tiny, count = TINY_3D, 4
     elif request.param == "3D binary":
         found = folders(abdomen_phantom, folder, lambda v: v > 0)
         tiny, count = TINY_3D, 1
@@ -73,37 +81,28 @@ def test_a_bundle_trains_is_scored_infers_and_is_packaged(
     made: tuple[Path, list[str], int], runner: BundleRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle, tiny, count = made
-    assert main(["check", str(bundle / "configs" / "train.json"), "--bundle_root", str(bundle)]) == 0, (
-        capsys.readouterr()
-    )
-    run = ["--run_dir", str(tmp_path / "run"), "--ckpt_dir", str(tmp_path / "models")]
+    code = main(["check", str(bundle / "configs" / "train.json"), "--bundle_root", str(bundle)])
+    assert code == 0, capsys.readouterr().err
+    models, scan = tmp_path / "models", tmp_path / "scan"
+    run = ["--run_dir", str(tmp_path / "run"), "--ckpt_dir", str(models)]
     runner.run([*TRAIN, *run, *tiny], bundle).check()
-    about = json.loads((tmp_path / "models" / "model.json").read_text())
+    about = json.loads((models / "model.json").read_text())
     assert len(about["labels"]) == count
     shape = tiny[: -len(STEPS)]
     runner.run([*EVALUATE, *run, *shape], bundle).check()
     rows = (tmp_path / "run" / "validation" / "scores_native_mm.csv").read_text().splitlines()
     assert len(rows) > count
-    (first, *_) = sorted((bundle.parents[1] / "scans").iterdir())
-    images = [
-        "--datalist",
-        f"['{first}']",
-        "--ckpt_dir",
-        str(tmp_path / "models"),
-        "--output_dir",
-        str(tmp_path / "out"),
-    ]
-    runner.run([*INFER, *images, *shape], bundle).check()
+    scan.mkdir()
+    channels = json.loads((bundle / "configs" / "train.json").read_text())["in_channels"]
+    for path in sorted((bundle.parents[1] / "scans").iterdir())[:channels]:
+        shutil.copy(path, scan)
+    where = ["--dataset_dir", str(scan), "--ckpt_dir", str(models), "--output_dir", str(tmp_path / "out")]
+    runner.run([*INFER, *where, *shape], bundle).check()
     (label,) = (tmp_path / "out").iterdir()
-    assert nib.nifti1.load(label).shape == nib.nifti1.load(first).shape
-    assert (
-        main(
-            ["segment", str(first), str(tmp_path / "seg"), "--bundle", str(bundle), "--model", str(tmp_path / "models")]
-        )
-        == 0
-    )
+    assert nib.nifti1.load(label).shape == nib.nifti1.load(path).shape
+    assert main(["segment", str(scan), str(tmp_path / "seg"), "--bundle", str(bundle), "--model", str(models)]) == 0
     assert len((tmp_path / "seg" / "volumes.csv").read_text().splitlines()) == count + 1
-    assert main(["package", str(bundle), "--output", str(tmp_path / "dist"), "--models", str(tmp_path / "models")]) == 0
+    assert main(["package", str(bundle), "--output", str(tmp_path / "dist"), "--models", str(models)]) == 0
     packaged = json.loads((tmp_path / "dist" / "mine" / "configs" / "train.json").read_text())
     assert packaged["data_set"]["labels"] == about["labels"]
     assert not (tmp_path / "dist" / "mine" / "data").exists()
@@ -131,7 +130,13 @@ def test_the_plan_says_what_was_decided_and_the_configs_have_it(made: tuple[Path
     assert infer["presets"]["planned"].items() <= preset.items()
     assert len(data["labels"]) == count
     assert plan.count("\n| 1 ") == 1
-    if "image_size" in preset:
+    assert train["in_channels"] == infer["in_channels"] == (2 if count == 4 else 1)
+    assert (
+        len(config(bundle, "metadata")["network_data_format"]["inputs"]["image"]["channel_def"]) == train["in_channels"]
+    )
+    if count == 4:
+        assert (train["scaling"], data["modalities"], train["flip_probability"]) == ("percentiles", ["MR"], 0.5)
+    elif "image_size" in preset:
         assert (train["scaling"], data["modalities"], train["flips"]) == ("percentiles", ["MR"], True)
     else:
         assert (train["scaling"], data["modalities"]) == ("window", ["CT"])
@@ -154,7 +159,10 @@ def test_a_split_is_by_patient_and_the_datalist_lists_the_images_where_they_are(
     roles = json.loads((bundle / "splits" / split).read_text())
     assert not set(roles["train"]) & set(roles["validation"])
     assert {case["patient"] for case in listed["cases"]} == {*roles["train"], *roles["validation"], *roles["test"]}
-    assert all(Path(case["image"]).is_file() for case in listed["cases"])
+    for case in listed["cases"]:
+        files = case["image"] if isinstance(case["image"], list) else [case["image"]]
+        assert len(files) == config(bundle, "train")["in_channels"]
+        assert all(Path(file).is_file() for file in files)
 
 
 def test_a_trial_measures_a_step_and_its_memory_and_hours_become_steps(
@@ -170,6 +178,23 @@ def test_a_trial_measures_a_step_and_its_memory_and_hours_become_steps(
     code = main(["new", "less", *found, "--memory", "0.01", "--output", str(tmp_path / "out")])
     assert (code, capsys.readouterr().err.count("GiB for the smallest plan, found 0.0; allow more")) == (2, 1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_a_finding_that_is_wrong_is_accepted_by_its_kind(
+    heart_phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = iter([True] + [False] * 99)
+    found = folders(
+        heart_phantom, tmp_path, lambda v: np.where(v == 1, 2, np.where(v == 2, 1, v)) if next(turned) else v
+    )
+    command = ["new", "mine", *found, "--no-trial", "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert "error: mirrored: " in said.out
+    assert "--accept KIND" in said.err
+    for kind, code in (("miror", 2), ("leakage", 2), ("mirrored", 0)):
+        assert main([*command, "--accept", kind]) == code
+    assert "warning: mirrored: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["Mine", "1st", "a/b", "..", "dca_acdc", "scripts", "a" * 64, ""])

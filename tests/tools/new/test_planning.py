@@ -65,10 +65,11 @@ def test_a_short_axis_has_a_short_patch() -> None:
     assert planned(replace(CT, shape=(300.0, 300.0, 20.0))).size == (64, 64, 32)
 
 
-def test_slices_keep_their_proportions() -> None:
-    assert planned(MR, "MR").size == (112, 128)
-    assert planned(replace(MR, shape=(96.0, 80.0, 9.0)), "MR").size == (96, 80)
-    assert planned(replace(MR, shape=(9.0, 256.0, 216.0), spacing=(10.0, 1.5, 1.5), slices=0), "MR").size == (128, 112)
+def test_slices_become_squares_unless_they_are_long() -> None:
+    assert planned(MR, "MR").size == (128, 128)
+    assert planned(replace(MR, shape=(96.0, 80.0, 9.0)), "MR").size == (96, 96)
+    assert planned(replace(MR, shape=(256.0, 128.0, 9.0)), "MR").size == (128, 64)
+    assert planned(replace(MR, shape=(9.0, 128.0, 256.0), spacing=(10.0, 1.5, 1.5), slices=0), "MR").size == (64, 128)
 
 
 def test_ct_has_a_window_of_what_lies_under_the_labels_and_mr_percentiles() -> None:
