@@ -17,7 +17,7 @@ from monai.transforms import Compose
 from scripts.validation import SCHEMAS
 from tools.common.torchscript import plain_settings
 
-BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("*/configs/metadata.json"))
+BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("dca_*/configs/metadata.json"))
 
 
 def config(bundle: Path, name: str) -> Any:

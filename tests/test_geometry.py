@@ -15,7 +15,7 @@ from nibabel.eulerangles import euler2mat
 
 BUNDLES = sorted(
     path.parent.parent
-    for path in Path("bundles").glob("*/configs/inference.json")
+    for path in Path("bundles").glob("dca_*/configs/inference.json")
     if "SlidingWindowInferer" in path.read_text(encoding="utf-8")
 )
 AIR, BODY, MARKER = -1000, 40, 240

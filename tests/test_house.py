@@ -221,7 +221,7 @@ def test_versions_agree_everywhere():
     changelog = versions_in("CHANGELOG.md", r"^## \[(\d+\.\d+\.\d+)\]")
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == changelog
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == changelog
-    bundles = sorted(ROOT.glob("bundles/*/configs/metadata.json"))
+    bundles = sorted(ROOT.glob("bundles/dca_*/configs/metadata.json"))
     assert bundles, "there is no bundle"
     for path in bundles:
         metadata = json.loads(path.read_text(encoding="utf-8"))

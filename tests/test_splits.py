@@ -10,7 +10,7 @@ import pytest
 from scripts.data.datalists import patients_by_role
 from tools.common.paths import BUNDLES
 
-SPLITS = {path.relative_to(BUNDLES).as_posix(): path for path in sorted(BUNDLES.glob("*/splits/*.json"))}
+SPLITS = {path.relative_to(BUNDLES).as_posix(): path for path in sorted(BUNDLES.glob("dca_*/splits/*.json"))}
 ROLES = ("train", "validation", "test")
 SYNAPSE = (20, 4, 6)
 # Patients of each role, and labelled ones of each published percentage.

@@ -20,7 +20,6 @@ from ..common.paths import BUNDLES
 if TYPE_CHECKING:
     from .fingerprint import Fingerprint
     from .planning import Decision, Plan
-    from .sources import Source
     from .writing import Content
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -67,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     """
     target = _target(args)
     with TemporaryDirectory() as scratch:
-        source, content = _read(args, Path(scratch))
+        content = _read(args, Path(scratch))
         _examine(content, Path(scratch), args.accept)
-        return _write(args, target, source, content, Path(scratch))
+        return _write(args, target, content, Path(scratch))
 
 
 def _target(args: argparse.Namespace) -> Path:
@@ -88,7 +87,7 @@ def _target(args: argparse.Namespace) -> Path:
     return target
 
 
-def _read(args: argparse.Namespace, scratch: Path) -> tuple[Source, Content]:
+def _read(args: argparse.Namespace, scratch: Path) -> Content:
     """Find and read all files; the datalist is in `scratch`, with absolute paths."""
     from ..common.case_files import build_cases, datalist
     from .fingerprint import looks_like_ct
@@ -123,7 +122,7 @@ def _read(args: argparse.Namespace, scratch: Path) -> tuple[Source, Content]:
         print(
             f"  note: {len(divided.left_out)} images without a label are left out: their patients have labels on others"
         )
-    return source, Content(args.name, modality, source.channels, names, content, divided.split, divided.percent)
+    return Content(args.name, modality, source.channels, names, content, divided.split, divided.percent)
 
 
 def _expect_whole(names: Mapping[int, str], file: Path) -> None:
@@ -155,15 +154,15 @@ def _examine(content: Content, scratch: Path, accepted: Sequence[str]) -> None:
         )
 
 
-def _write(args: argparse.Namespace, target: Path, source: Source, content: Content, scratch: Path) -> int:
+def _write(args: argparse.Namespace, target: Path, content: Content, scratch: Path) -> int:
     from .fingerprint import fingerprint
     from .pages import write_pages
     from .writing import write_bundle
 
     found = fingerprint(content.datalist, scratch)
     beside = target.parent == BUNDLES
+    planned, more, steps = _plan(args, found, content, scratch)
     with new_folder(target) as folder:
-        planned, more, steps = _plan(args, folder, found, content, scratch)
         unknown = write_bundle(folder, content, planned, steps, beside)
         write_pages(folder, content, found, planned, more)
     for one in (*planned.decisions, *more):
@@ -176,7 +175,7 @@ def _write(args: argparse.Namespace, target: Path, source: Source, content: Cont
 
 
 def _plan(
-    args: argparse.Namespace, folder: Path, found: Fingerprint, content: Content, scratch: Path
+    args: argparse.Namespace, found: Fingerprint, content: Content, scratch: Path
 ) -> tuple[Plan, list[Decision], int]:
     """A plan that fits into the memory, and the steps that fit into the time, both measured unless told not to."""
     import torch
@@ -189,11 +188,8 @@ def _plan(
     planned = plan(found, content.modality, content.channels, device, args.dims)
     steps = LENGTH[planned.dims]
     if args.no_trial:
-        return (
-            planned,
-            [Decision("steps", str(steps), "as the built-in bundles; nothing was measured", "--steps 5000")],
-            steps,
-        )
+        why = "as the built-in bundles; nothing was measured"
+        return planned, [Decision("steps", str(steps), why, "--steps 5000")], steps
     budget = args.memory * GIB if args.memory else free_memory()
     while True:
         with TemporaryDirectory(dir=scratch) as trial:

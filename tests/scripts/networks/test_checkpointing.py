@@ -137,7 +137,7 @@ def test_another_word_for_the_switch_is_an_error() -> None:
         SemiSupervisedTrainer(CPU, 1, [None], method, optimizer, checkpointing="yes")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", sorted(Path("bundles").glob("*/configs/train.json")), ids=str)
+@pytest.mark.parametrize("path", sorted(Path("bundles").glob("dca_*/configs/train.json")), ids=str)
 def test_every_bundle_hands_the_switch_to_its_trainer(path: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     assert (config["checkpointing"], config["train"]["trainer"]["checkpointing"]) == (False, "@checkpointing")

@@ -53,7 +53,7 @@ def test_an_empty_description_sets_nothing(describe: Callable[[Any], Path]) -> N
 
 def test_every_bundle_records_known_settings_and_each_known_one_is_recorded() -> None:
     known = json.loads((SCHEMAS / "model.json").read_text())["properties"]["inference"]["properties"]
-    configs = Path("bundles").glob("*/configs/train.json")
+    configs = Path("bundles").glob("dca_*/configs/train.json")
     recorded = [json.loads(path.read_text())["about"]["inference"].keys() for path in configs]
     assert set().union(*recorded) == known.keys()
 

@@ -12,7 +12,7 @@ from pydicom.sr.coding import Code
 from scripts.errors import UserError
 from tools.dicom.segments import Segments, read_segments
 
-BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("*/configs/metadata.json"))
+BUNDLES = sorted(p.parent.parent for p in Path("bundles").glob("dca_*/configs/metadata.json"))
 
 
 @pytest.fixture(params=BUNDLES, ids=lambda bundle: bundle.name)
