@@ -44,7 +44,7 @@ def test_the_method_of_the_page_passes_what_holds_for_every_method(checkout: Pat
     assert done.returncode == 0, done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed
-    assert int(passed[1]) == 7
+    assert int(passed[1]) == 9
 
 
 def test_the_method_of_the_page_is_known_to_the_command_lines(checkout: Path, heart_phantom: Path) -> None:

@@ -176,9 +176,9 @@ def test_the_real_thing_trains_evaluates_and_can_be_repeated_from_its_config(
             return result.code
 
     monkeypatch.setattr("tools.compare.executors.Processes", Forks)
-    code, printed, _ = compare("dca_no_dfam,dca_threshold", steps=2)
+    code, printed, _ = compare("dca_no_dfam,dca_sequential", steps=2)
     assert code == 1
-    assert "dca_threshold, seed 0: error: groups: expected 3 groups" in printed
+    assert "grouping rule 'sequential': expected a gap after the largest one" in printed, printed
     folder = output / "dca_no_dfam" / "seed0"
     state, model = read_state(folder), json.loads((folder / "models" / "model.json").read_text())
     assert state["state"] == "done"

@@ -144,7 +144,7 @@ def test_all_and_variants_stand_for_the_names_of_the_code(trainings: Trainings) 
     ("words", "message"),
     [
         (["--methods", "dcaa"], "--methods: expected known names, found 'dcaa'; did you mean 'dca'?"),
-        (["--bundle", "dca_liver"], "--bundle: expected one of dca_acdc, dca_amos, dca_synapse, found 'dca_liver'"),
+        (["--bundle", "dca_liver"], "dca_amos, dca_synapse, or the path of a bundle, found 'dca_liver'"),
         (["--methods", ","], "--methods: expected at least one name, found ','; choose from supervised, "),
         (["--slurm", "timeout_min=9"], "--slurm: expected --executor slurm beside it, found --executor local; add it"),
         (["--seeds", "0;1"], "--seeds: expected whole numbers such as 0,1,2, found '0;1'"),

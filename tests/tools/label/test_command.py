@@ -107,7 +107,7 @@ def test_server_gets_address_and_token_and_shows_the_token_to_nobody(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--bundle", "dca_synaps"], "expected one of dca_acdc, dca_amos, dca_synapse, found 'dca_synaps'"),
+        (["--bundle", "dca_synaps"], "dca_amos, dca_synapse, or the path of a bundle, found 'dca_synaps'"),
         (["--model", "none.pt"], "expected the weights to serve"),
         (["--preset", "publisht"], "did you mean 'published'?"),
     ],

@@ -247,5 +247,5 @@ def test_files_that_do_not_belong_together_are_refused(
 
 
 def test_unknown_names_and_one_model_for_several_bundles_are_refused(pack: Pack, models: Path) -> None:
-    assert "expected one of dca_acdc, dca_amos, dca_synapse or all, found 'dca_liver'" in pack("dca_liver")[1]
+    assert "dca_amos, dca_synapse, the path of a bundle, or all, found 'dca_liver'" in pack("dca_liver")[1]
     assert "expected one bundle" in pack("all", "--models", models)[1]

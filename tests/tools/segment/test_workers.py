@@ -57,12 +57,14 @@ class Stand(Request):
                 self.note("cleaned")
         if case.name == "patient":
             self.wait_for(3)
+        if case.name == "last":
+            self.wait_for(2, "see")
         return "it is broken" if case.name == "bad" else None
 
-    def wait_for(self, processes: int) -> None:
-        """Until so many are or were there."""
+    def wait_for(self, times: int, what: str = "loaded") -> None:
+        """Until this was noted so many times: by default, until so many processes are or were there."""
         deadline = time.monotonic() + 100
-        while self.noted.count("loaded") < processes and time.monotonic() < deadline:
+        while self.noted.count(what) < times and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def note(self, what: str) -> None:
@@ -162,7 +164,8 @@ def test_processes_take_the_gpus_by_turns(request_: Stand, machine: Machine, nam
 def test_process_that_takes_the_place_of_a_dead_one_takes_its_gpu(request_: Stand, machine: Machine) -> None:
     machine.has("GPU-1", "GPU-2")
     with gpus_for(2) as found:
-        segment_in_processes([Case("patient"), Case("see killed"), Case("see")], request_, 2, Told(), found)
+        # The first process is busy until the new one has a case.
+        segment_in_processes([Case("last"), Case("see killed"), Case("see")], request_, 2, Told(), found)
         with found.one() as first, found.one() as second:
             assert {each[gpus.VISIBLE] for each in (first, second)} == {"GPU-1", "GPU-2"}
     dead, its_place = (word for word in request_.noted if "|" in word)
