@@ -77,7 +77,7 @@ def plan(
     settings |= _scaling(found, modality, decide)
     sided = ", ".join(found.sided)
     mirrored = not found.sided
-    why = f"left and right are classes ({sided})" if sided else "no class is named left or right"
+    why = f"left and right are classes ({sided})" if sided else "no class mirrors another, by their names"
     if dims == 2:
         size = _image_size(found, largest or LARGEST_SLICE[device], decide)
         preset: dict[str, Any] = {"image_size": list(size), "interpolation": "trilinear", "width": 16, "lr": 0.03}
