@@ -225,6 +225,11 @@ def spoil(folder: Path, how: str) -> list[str]:
         for path in labels:
             if path.name[:8] not in (first, second):
                 path.unlink()
+    elif how in ("images for labels", "nothing drawn"):
+        for path in labels:
+            image = nib.nifti1.load(folder / "scans" / path.name)
+            values = np.asarray(image.dataobj) * (how == "images for labels")
+            nib.nifti1.Nifti1Image(values, image.affine).to_filename(path)
     elif how == "RGB":
         image = nib.nifti1.load(images[0])
         colour = np.zeros(image.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -250,6 +255,8 @@ def spoil(folder: Path, how: str) -> list[str]:
         ("a value that is no class", "9 (1 voxels)"),
         ("one labelled patient", "expected at least two patients with labels"),
         ("one image under two patients, in training and validation", "leakage"),
+        ("images for labels", "expected a label map of whole numbers from 0 on, found the values"),
+        ("nothing drawn", "expected a class in some label, found background only"),
         ("RGB", "expected one number per voxel"),
         ("complex", "expected one number per voxel"),
         ("4D", "expected a 3D NIfTI volume, found 4D"),
