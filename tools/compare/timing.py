@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -12,12 +11,13 @@ from typing import Any
 from scripts.errors import UserError
 from scripts.files import read_json, write_json
 
+from ..common.curves import seconds_a_step
 from ..common.findings import Findings
 from ..common.gpus import visible_gpus
 from ..common.merging import load_config, parse_overrides
 from .plan import Plan, differences, plan
 from .request import Request
-from .state import CURVES, LOG, RESUME, Run, is_finished, read_state
+from .state import CURVES, LOG, RESUME, is_finished, read_state
 
 WARM_UP, TIMED = 10, 20  # steps
 FOLDER, RECORD = "timing", "timing.json"
@@ -102,15 +102,10 @@ def _timed(request: Request, arm: str, methods: Sequence[str], copies: int, work
     if failed:
         lines = [f"{run}: {read_state(run.folder).get('error', 'not over')}; see {run.folder / LOG}" for run in failed]
         raise UserError("\n  ".join(["--minutes: expected to time every method, found", *lines]))
-    copies_of = {method: [_seconds(run) for run in runs if run.method == method] for method in methods}
+    copies_of = {
+        method: [seconds_a_step(run.folder / CURVES) for run in runs if run.method == method] for method in methods
+    }
     return {method: round(sum(times) / len(times), 6) for method, times in copies_of.items()}
-
-
-def _seconds(run: Run) -> float:
-    """Seconds a step after the warm-up."""
-    with (run.folder / CURVES).open(newline="", encoding="utf-8") as file:
-        first, *others = csv.DictReader(file)
-    return sum(float(row["seconds"]) for row in others) / (int(others[-1]["step"]) - int(first["step"]))
 
 
 def _validations(request: Request) -> int | None:

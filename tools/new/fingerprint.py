@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scripts.data.checks import HIGHEST_IN_FAT
-from scripts.data.orientation import DIRECTIONS, THICKER
+from scripts.data.orientation import slice_direction
 
 from ..common.case_files import MOST_BELOW_IN_MR, read_volume
 from ..common.findings import Findings
@@ -85,9 +85,7 @@ def _canonical(case: Mapping[str, Any]) -> tuple[list[float], list[float], int]:
     shape, spacing = [0.0] * 3, [0.0] * 3
     for letter, voxels, mm in zip(case["orientation"], case["shape"], case["spacing"], strict=True):
         shape[AXES[letter]], spacing[AXES[letter]] = float(voxels), float(mm)
-    second, coarsest = sorted(range(3), key=lambda axis: spacing[axis])[1:]
-    thick = spacing[coarsest] >= THICKER * spacing[second]
-    return shape, spacing, coarsest if thick else len(DIRECTIONS) - 1
+    return shape, spacing, slice_direction(np.diag([*spacing, 1.0]))
 
 
 def _medians(rows: Sequence[Sequence[float]]) -> tuple[float, float, float]:

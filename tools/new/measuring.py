@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -14,6 +13,8 @@ from typing import Any
 
 from scripts.errors import UserError
 from scripts.files import write_json
+
+from ..common.curves import seconds_a_step
 
 WARM_UP, TIMED = 3, 3  # steps
 GIB = 2**30
@@ -62,10 +63,7 @@ def measure(bundle: Path, split: Mapping[str, Any], scratch: Path) -> Measured:
         "val_interval": 99,
     }
     lines = _trained(bundle, overrides)
-    with (scratch / "curves.csv").open(newline="", encoding="utf-8") as file:
-        first, last = csv.DictReader(file)
-    seconds = float(last["seconds"]) / (int(last["step"]) - int(first["step"]))
-    return Measured(seconds, int(lines[-1].split()[1]))
+    return Measured(seconds_a_step(scratch / "curves.csv"), int(lines[-1].split()[1]))
 
 
 def free_memory() -> float:

@@ -42,6 +42,7 @@ class Plan:
     size: image_size [2], or patch_size [3].
     preset: the settings of the bundle's own preset, without its length.
     settings: other top-level settings of train.json and inference.json.
+    mirrored: whether images may be mirrored, in training and by the strong recipe's prediction.
     decisions: what was decided, for plan.md.
     """
 
@@ -49,6 +50,7 @@ class Plan:
     size: tuple[int, ...]
     preset: dict[str, Any]
     settings: dict[str, Any]
+    mirrored: bool
     decisions: tuple[Decision, ...]
 
 
@@ -99,7 +101,7 @@ def plan(
         "width", preset["width"], "channels of the finest level, as the built-in bundles on this device", "--width 16"
     )
     decide("learning rate", preset["lr"], "that of the built-in bundles at this size", "--lr 0.01")
-    return Plan(dims, size, preset, settings, tuple(decisions))
+    return Plan(dims, size, preset, settings, mirrored, tuple(decisions))
 
 
 def smaller(planned: Plan) -> int | None:

@@ -71,18 +71,14 @@ def write_bundle(folder: Path, content: Content, planned: Plan, steps: int, in_c
     own = planned.preset | {"steps": steps, "val_steps": max(1, steps // VALIDATIONS)}
     presets = {PRESET: own, "published": own | PUBLISHED_LENGTH[planned.dims]}
     shown = {name: {k: v for k, v in one.items() if k not in OF_TRAINING} for name, one in presets.items()}
-    mirrored = (
-        []
-        if planned.settings.get("flips", planned.settings.get("flip_probability")) in (False, 0.0)
-        else [*range(planned.dims)]
-    )
     for name, chosen in (("train", presets), ("inference", shown)):
         text = (like / "configs" / f"{name}.json").read_text(encoding="utf-8")
         given = json.loads(text)
         changed = {"preset": PRESET, "presets": chosen, **planned.settings}
         if name == "train":
-            changed["recipes"] = {key: {**one, "mirror_axes": mirrored if one["mirror_axes"] or key == "strong" else []}
-                                  for key, one in given["recipes"].items()}  # fmt: skip
+            mirrored = [*range(planned.dims)] if planned.mirrored else []
+            strong = given["recipes"]["strong"] | {"mirror_axes": mirrored}
+            changed["recipes"] = given["recipes"] | {"strong": strong}
         (configs / f"{name}.json").write_text(
             with_values(text, {k: v for k, v in changed.items() if k in given}), encoding="utf-8"
         )
